@@ -1,0 +1,15 @@
+/* clock.h: monotonic time. */
+#ifndef TONNE_BASE_CLOCK_H
+#define TONNE_BASE_CLOCK_H
+
+#include <time.h>
+
+/* Seconds since an arbitrary fixed point; never goes back. */
+static inline double clock_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#endif

@@ -1,0 +1,208 @@
+/* file.c: see file.h. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int open_failed(const char *path, struct err *e)
+{
+    int why = errno;
+    err_set(e, ERR_FILE, why == ENOENT ? "there is no such file" : "the file cannot be opened: %s", strerror(why));
+    err_where(e, "%s", path);
+    err_hint(e, why == EACCES ? "check its permissions: ls -l \"%s\"" : "check the path: ls \"%s\"", path);
+    return ERR_FILE;
+}
+
+int file_open(const char *path, int *fd, uint64_t *bytes, struct err *e)
+{
+    int f = open(path, O_RDONLY | O_CLOEXEC);
+    if (f < 0)
+        return open_failed(path, e);
+    struct stat st;
+    if (fstat(f, &st) || !S_ISREG(st.st_mode)) {
+        close(f);
+        err_set(e, ERR_FILE, "this is not a regular file");
+        err_where(e, "%s", path);
+        err_hint(e, "name a model directory or a .gguf file");
+        return ERR_FILE;
+    }
+    *fd = f;
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+int file_read(int fd, void *dst, size_t n, uint64_t offset, struct err *e)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(fd, (char *)dst + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return err_set(e, ERR_FILE, "reading failed: %s", strerror(errno));
+        if (got == 0)
+            return err_set(e, ERR_FILE, "the file ends %zu bytes early", n - done);
+        done += (size_t)got;
+    }
+    return 0;
+}
+
+int file_slurp(const char *path, size_t max_bytes, char **out, size_t *bytes, struct err *e)
+{
+    int fd;
+    uint64_t size;
+    int rc = file_open(path, &fd, &size, e);
+    if (rc)
+        return rc;
+    char *text = NULL;
+    if (size > max_bytes)
+        rc = err_set(e, ERR_FORMAT, "the file has %llu bytes; at most %zu are accepted", (unsigned long long)size,
+                     max_bytes);
+    else if (!(text = malloc((size_t)size + 1)))
+        rc = err_set(e, ERR_MEMORY, "no memory for a file of %llu bytes", (unsigned long long)size);
+    else
+        rc = file_read(fd, text, (size_t)size, 0, e);
+    close(fd);
+    if (rc) {
+        err_where(e, "%s", path);
+        free(text);
+        return rc;
+    }
+    text[size] = '\0';
+    *out = text;
+    *bytes = (size_t)size;
+    return 0;
+}
+
+enum { WRITE_BUFFER = 1 << 20 };
+
+struct file_writer {
+    int      fd;
+    char    *path;     /* the final name */
+    char    *tmp_path; /* what exists meanwhile */
+    uint64_t appended; /* bytes given to append */
+    size_t   pending;  /* of them still in buffer */
+    char    *buffer;
+};
+
+static int write_failed(const struct file_writer *w, struct err *e)
+{
+    int why = errno;
+    err_set(e, ERR_IO, "writing failed: %s", strerror(why));
+    err_where(e, "%s", w->path);
+    err_hint(e, why == ENOSPC || why == EDQUOT ? "free space on that drive (df -h), or name an output elsewhere"
+                                               : "name an output in a folder you can write to");
+    return ERR_IO;
+}
+
+static int write_at(const struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t put = pwrite(w->fd, (const char *)data + done, n - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return write_failed(w, e);
+        done += (size_t)put;
+    }
+    return 0;
+}
+
+static int flush(struct file_writer *w, struct err *e)
+{
+    int rc = write_at(w, w->buffer, w->pending, w->appended - w->pending, e);
+    w->pending = 0;
+    return rc;
+}
+
+int file_writer_open(struct file_writer **out, const char *path, struct err *e)
+{
+    struct file_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return err_set(e, ERR_MEMORY, "no memory for a file writer");
+    size_t room = strlen(path) + 32;
+    w->fd = -1;
+    w->path = strdup(path);
+    w->tmp_path = malloc(room);
+    w->buffer = malloc(WRITE_BUFFER);
+    if (!w->path || !w->tmp_path || !w->buffer) {
+        err_set(e, ERR_MEMORY, "no memory for a file writer");
+        goto fail;
+    }
+    snprintf(w->tmp_path, room, "%s.tmp-%ld", path, (long)getpid());
+    w->fd = open(w->tmp_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (w->fd < 0) {
+        write_failed(w, e);
+        goto fail;
+    }
+    *out = w;
+    return 0;
+fail:;
+    int code = w->fd < 0 && w->buffer ? ERR_IO : ERR_MEMORY;
+    file_writer_abort(&w);
+    return e ? e->code : code;
+}
+
+int file_writer_append(struct file_writer *w, const void *data, size_t n, struct err *e)
+{
+    if (w->pending + n > WRITE_BUFFER) {
+        int rc = flush(w, e);
+        if (rc)
+            return rc;
+    }
+    if (n >= WRITE_BUFFER) {
+        int rc = write_at(w, data, n, w->appended, e);
+        w->appended += n;
+        return rc;
+    }
+    memcpy(w->buffer + w->pending, data, n);
+    w->pending += n;
+    w->appended += n;
+    return 0;
+}
+
+int file_writer_at(struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e)
+{
+    return write_at(w, data, n, offset, e);
+}
+
+uint64_t file_writer_size(const struct file_writer *w)
+{
+    return w->appended;
+}
+
+int file_writer_commit(struct file_writer **wp, struct err *e)
+{
+    struct file_writer *w = *wp;
+    int rc = flush(w, e);
+    if (!rc && fsync(w->fd))
+        rc = write_failed(w, e);
+    if (!rc && rename(w->tmp_path, w->path))
+        rc = write_failed(w, e);
+    if (!rc)
+        w->tmp_path[0] = '\0'; /* nothing left to remove */
+    file_writer_abort(wp);
+    return rc;
+}
+
+void file_writer_abort(struct file_writer **wp)
+{
+    struct file_writer *w = *wp;
+    *wp = NULL;
+    if (!w)
+        return;
+    if (w->fd >= 0) {
+        close(w->fd);
+        if (w->tmp_path[0])
+            unlink(w->tmp_path);
+    }
+    free(w->path);
+    free(w->tmp_path);
+    free(w->buffer);
+    free(w);
+}

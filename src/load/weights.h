@@ -1,0 +1,59 @@
+/*
+ * weights.h: the read-only result of loading, by layer, where the device's operations want it. Several engines
+ * and any number of sessions share one.
+ */
+#ifndef TONNE_LOAD_WEIGHTS_H
+#define TONNE_LOAD_WEIGHTS_H
+
+#include "base/log.h"
+#include "base/threads.h"
+#include "device/device.h"
+#include "model/model.h"
+#include "quant/qtype.h"
+
+struct layer_weights {
+    const float *norm_mixer, *norm_mlp; /* [d_model] */
+    struct attention_weights attention; /* where shape.mixer[layer] says so */
+    struct delta_net_weights delta_net;
+    struct mlp_weights       mlp;       /* where !shape.moe[layer] */
+    struct moe_weights       moe;
+};
+
+struct mtp_weights {
+    struct qmat  fc;                               /* [d_model][2 * d_model], embedding half first */
+    const float *norm_embed, *norm_hidden, *out_norm;
+    struct layer_weights layer;                    /* a full-attention layer */
+};
+
+struct weights {
+    struct shape shape;
+    struct qmat  embed, head;       /* [n_vocab][d_model]; the same matrix when tied */
+    const float *out_norm;
+    struct layer_weights *layer;    /* [shape.n_layer] */
+    bool         has_mtp;
+    struct mtp_weights mtp;
+    uint64_t     n_weights;         /* parameters, MTP included */
+    size_t       bytes;             /* all of the above in the device's memory */
+    /* private: what to free */
+    struct device *device;
+    struct mem    *block;
+    int            n_block;
+    struct mlp_weights *experts;
+};
+
+struct weights_options {
+    enum mix        mix;      /* quantize while loading; MIX_NONE: as stored */
+    bool            skip_mtp; /* leave the MTP layer out */
+    struct threads *threads;  /* borrowed */
+    progress_fn     progress; /* may be NULL */
+    void           *progress_user;
+};
+
+/* Reads, converts and places every weight of m into d's memory. Panels of rows pass through bounded buffers, so
+ * the peak is the result plus a constant. The model may be closed afterwards. A NaN or infinite scale or norm is
+ * ERR_FORMAT. Gives *out; ended by weights_close before the device. */
+int  weights_load(struct weights **out, const struct model *m, struct device *d, const struct weights_options *opt,
+                  struct err *e);
+void weights_close(struct weights **w);
+
+#endif
