@@ -67,7 +67,7 @@ $(BUILD)/tests/%.o: ALL_CFLAGS += -Itests
 tests: $(TESTS) $(PROGRAM) $(FUZZ:$(BUILD)/fuzz/%=$(BUILD)/tests/fuzz/%)
 
 # A fuzz target is built twice: here as a plain program that runs its corpus, and by `make fuzz` with libFuzzer.
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/support/fuzz_main.o $(BUILD)/libtonne.a
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/corpus_main.o $(BUILD)/libtonne.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)

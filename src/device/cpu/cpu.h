@@ -1,0 +1,60 @@
+/*
+ * cpu.h: what the files of the cpu device share. One job per operation: the caller's thread and the pool's workers
+ * run the same function, split by rows, heads or blocks of weights; nothing is allocated after reserve().
+ */
+#ifndef TONNE_DEVICE_CPU_CPU_H
+#define TONNE_DEVICE_CPU_CPU_H
+
+#include "base/arena.h"
+#include "base/threads.h"
+#include "device/cpu/dot.h"
+#include "device/cpu/vec.h"
+#include "device/device.h"
+
+struct matmul_scratch { /* project.c, moe.c */
+    char   *act;        /* quantized activations of the call: max_rows rows of q8_row_bytes(max_cols) */
+    char   *act_hidden; /* the same for expert hiddens: max_rows * (top_k + 1) rows of the widest MLP */
+    float  *hidden;     /* f32 [max_rows * (top_k + 1)][widest MLP] */
+    int    *order;      /* (row, slot) pairs sorted by expert: [max_rows * top_k] */
+    int    *first;      /* [n_expert + 1]: where each expert's pairs begin in order */
+    float  *panel;      /* per thread: decoded weight rows for formats without a kernel */
+    size_t  panel_floats; /* per thread */
+};
+
+struct attention_scratch { /* attention.c */
+    float *partial;     /* split decode: per (thread or split) running max, sum and output */
+    float *scores;      /* per thread */
+};
+
+struct delta_net_scratch { /* delta_net.c */
+    float *chunk;       /* per thread: the matrices of one chunk of 64 */
+};
+
+struct cpu_device {
+    struct device             base; /* first */
+    enum act_mode             act;
+    enum cpu_isa              isa;
+    struct threads           *threads; /* borrowed */
+    const struct vec_kernels *vec;
+    struct device_limits      limits;
+    struct mem                scratch;
+    struct matmul_scratch     matmul;
+    struct attention_scratch  attention;
+    struct delta_net_scratch  delta_net;
+};
+
+/* Each file takes its own scratch; walked twice (arena.h). */
+void matmul_carve(struct cpu_device *c, struct arena *a);
+void attention_carve(struct cpu_device *c, struct arena *a);
+void delta_net_carve(struct cpu_device *c, struct arena *a);
+
+int cpu_embed(struct device *d, const struct embed_args *a, struct err *e);
+int cpu_norm(struct device *d, const struct norm_args *a, struct err *e);
+int cpu_project(struct device *d, const struct project_args *a, struct err *e);
+int cpu_attention(struct device *d, const struct attention_args *a, struct err *e);
+int cpu_delta_net(struct device *d, const struct delta_net_args *a, struct err *e);
+int cpu_route(struct device *d, const struct route_args *a, struct err *e);
+int cpu_moe(struct device *d, const struct moe_args *a, struct err *e);
+int cpu_mlp(struct device *d, const struct mlp_args *a, struct err *e);
+
+#endif
