@@ -84,9 +84,9 @@ struct project_args { /* several matrices applied to the same rows, one job */
     struct linear out[PROJECT_MAX];
 };
 
-struct kv_cache {     /* one layer of one session; layout is the device's own (device_kv_bytes) */
+struct kv_cache {     /* one layer of one session */
     enum qtype type;  /* F32, F16 or BF16 */
-    void      *data;
+    void      *data;  /* keys [capacity][n_head_kv][d_head], then values likewise; snapshots rely on this */
     int        capacity; /* positions */
 };
 struct attention_span {
@@ -170,8 +170,9 @@ struct device_ops {
     void (*free)(struct device *d, struct mem *m);
     int  (*upload)(struct device *d, void *dst, const void *src, size_t n, struct err *e);
     int  (*download)(struct device *d, void *dst, const void *src, size_t n, struct err *e);
+    void (*clear)(struct device *d, void *dst, size_t n); /* n zero bytes, in order with the operations */
     int  (*sync)(struct device *d, struct err *e);
-    /* Bytes of one layer's cache for `positions` positions. */
+    /* Bytes of one layer's cache of `positions` positions (kv_cache). */
     size_t (*kv_bytes)(enum qtype type, int positions, int n_head_kv, int d_head);
     /* Allocates scratch for these limits (again: for the larger of old and new). */
     int  (*reserve)(struct device *d, const struct device_limits *l, struct err *e);

@@ -1,5 +1,5 @@
 /*
- * convert.h: stored weights -> other formats, a panel of rows at a time. Used by loading and by `quantize`.
+ * convert.h: stored weights -> f32 rows, and which format each weight gets. Used by loading and by `quantize`.
  */
 #ifndef TONNE_LOAD_CONVERT_H
 #define TONNE_LOAD_CONVERT_H
@@ -7,14 +7,32 @@
 #include "model/model.h"
 #include "quant/qtype.h"
 
-/* Reads rows [row, row + n_rows) of src, decodes and transforms them: out[n_rows][cols] f32.
- * scratch holds the stored bytes of these rows: n_rows * qtype_row_bytes(type, cols) bytes at least. Thread-safe. */
-struct convert_source; /* a weight_source with its scale plane read and checked (NaN, infinity: ERR_FORMAT) */
+struct convert_source; /* one matrix of the checkpoint, its scale plane read and checked */
+
+/* Gives *out. m and its files are borrowed. A scale that is NaN or infinite, or a 4-bit code table that is not
+ * the format's own, is ERR_FORMAT. */
 int  convert_open(struct convert_source **out, const struct model *m, const struct weight_source *src, struct err *e);
-int  convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e);
 void convert_close(struct convert_source **c);
 
-/* The storage type a weight gets: the mix's rule, or as stored (bitsandbytes, GGUF and plain formats alike). */
-enum qtype convert_target(const struct model *m, enum role role, int layer, enum mix mix, const struct weight_source *src);
+/* Bytes of scratch that convert_rows needs for n_rows rows. */
+size_t convert_scratch_bytes(const struct weight_source *src, int64_t n_rows);
+
+/* Reads rows [row, row + n_rows), decodes and transforms them into out[n_rows][cols]. A weight that is NaN or
+ * infinite is ERR_FORMAT. Thread-safe. */
+int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e);
+
+/* True when the stored bytes are already what the target needs. */
+bool convert_is_copy(const struct weight_source *src, enum qtype target);
+/* Then: reads the stored codes of these rows to dst, checking the scales inside the blocks, */
+int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e);
+/* and fills the whole scale plane (qtype_sizes); nothing for formats without one. */
+void convert_copy_plane(const struct convert_source *c, void *plane);
+
+/* The format a weight gets: the mix's rule; without a mix, as stored where kernels can use that. Vectors (norms,
+ * biases, conv, gates) are always F32. */
+enum qtype convert_target(const struct model *m, enum role role, int layer, enum mix mix,
+                          const struct weight_source *src);
+/* True for the roles that the engine reads as plain f32 arrays. */
+bool convert_is_vector(enum role role);
 
 #endif

@@ -36,9 +36,8 @@ struct weights {
     size_t       bytes;             /* all of the above in the device's memory */
     /* private: what to free */
     struct device *device;
-    struct mem    *block;
-    int            n_block;
-    struct mlp_weights *experts;
+    struct mem     block;
+    struct mlp_weights *experts; /* [n_layer + 1][n_expert]; the last layer is the MTP layer's */
 };
 
 struct weights_options {
