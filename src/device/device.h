@@ -161,6 +161,9 @@ struct device_limits {
     int    max_rows_out;  /* the most outputs of any product (the vocabulary) */
 };
 
+/* Each limit, the larger of a's and b's. */
+struct device_limits device_limits_larger(const struct device_limits *a, const struct device_limits *b);
+
 struct device_ops {
     const char *name; /* "ref", "cpu", "cuda" */
     void (*close)(struct device *d);
