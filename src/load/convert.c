@@ -101,7 +101,8 @@ static int load_nested_plane(struct convert_source *c, int64_t n, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %lld scales", (long long)n);
     float *map = (float *)(c->dq_plane + 4), *nested = map + 256, offset = s->nested_offset;
     uint8_t *code = (uint8_t *)(nested + groups);
-    int64_t first_group = s->scale_first / NESTED_BLOCK;
+    /* Fused experts begin their groups anew in each matrix (doc/formats.md 2.2). */
+    int64_t first_group = s->nested_offset_tensor ? s->nested_index * groups : s->scale_first / NESTED_BLOCK;
     int rc = read_floats(c->m, s->nested_map, 0, 256, map, e);
     if (!rc)
         rc = read_floats(c->m, s->nested_absmax, first_group, groups, nested, e);
