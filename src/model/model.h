@@ -79,7 +79,8 @@ struct weight_source {
 int model_find(const struct model *m, enum role role, int layer, int expert, struct weight_source *out,
                struct err *e);
 
-/* True when this architecture has the role at that layer (attention roles at attention layers, ...). */
+/* True when this architecture has the role at that layer (attention roles at attention layers, ...). A tied model has
+ * no ROLE_HEAD of its own; model_find gives the embedding for it. */
 bool model_has(const struct shape *s, enum role role, int layer);
 
 /* The shape the weight must have: matrices per tensor (experts, else 1), rows, cols. */

@@ -1,6 +1,6 @@
 /*
  * shape.h: config.json or GGUF keys as one struct of numbers. Everything that decides sizes and arithmetic is
- * here; after shape_read the rest of the program never looks at a config again.
+ * here; after shape_from_* the rest of the program never looks at a config again.
  */
 #ifndef TONNE_MODEL_SHAPE_H
 #define TONNE_MODEL_SHAPE_H
@@ -28,8 +28,11 @@ struct shape {
     int  n_head, n_head_kv, d_head, n_rot; /* n_rot: rotated dimensions of each head */
     bool attn_gate, qk_norm, qkv_bias;
     double rope_theta;
-    double yarn_factor;    /* 1: none */
+    double yarn_factor;    /* 1: none; the other yarn_ numbers mean something only above 1 */
     int    yarn_ctx;       /* original_max_position_embeddings */
+    double yarn_beta_fast, yarn_beta_slow; /* turns over yarn_ctx where the ramp ends and begins */
+    double yarn_scale;     /* multiplies cos and sin */
+    bool   yarn_truncate;  /* the ramp's ends are whole pair indexes */
 
     int  n_k_head, n_v_head, d_k, d_v, conv_kernel; /* DeltaNet; 0: none */
     bool v_head_tiled;     /* see delta_net_args */
@@ -53,6 +56,10 @@ const char *arch_gguf_name(enum arch a);
  * top_k <= n_expert, ...). ERR_FORMAT names the key. An unsupported architecture lists the supported ones. */
 int shape_from_config(struct shape *s, const json_t *config, struct err *e);
 int shape_from_gguf(struct shape *s, const struct gguf_meta *meta, struct err *e);
+
+/* The consistency rules alone; both readers end with it, model_open again when it has filled in numbers that a
+ * GGUF lacks (n_vocab 0 is allowed until then). */
+int shape_check(const struct shape *s, bool from_gguf, struct err *e);
 
 /* Radians per position for rotary pairs i = 0..n_rot/2-1 into freq[n_rot / 2], and the cos/sin multiplier
  * (YaRN's attention factor; 1 without). */
