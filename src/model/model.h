@@ -13,6 +13,13 @@
 
 enum model_kind { MODEL_SAFETENSORS, MODEL_GGUF };
 
+struct quant_states; /* bnb.h: what the 4-bit tensors' JSON says */
+
+/* What stands before a safetensors name: "model.language_model.", "" and "mtp." as released. */
+struct hf_prefixes {
+    const char *text, *head, *mtp;
+};
+
 struct model {
     enum model_kind    kind;
     char              *path;   /* as given */
@@ -24,6 +31,9 @@ struct model {
     json_t            *tokenizer_config;  /* may be NULL */
     char              *chat_template;     /* Jinja text: chat_template.jinja, tokenizer_config or GGUF key; or NULL */
     struct shape       shape;
+    /* private to src/model */
+    struct hf_prefixes   prefix;
+    struct quant_states *quant; /* NULL: no 4-bit tensors */
 };
 
 /* path: a directory with config.json and safetensors, a directory with GGUF files, a .gguf (any part of a split)
@@ -64,10 +74,11 @@ struct weight_source {
     int64_t              rows, cols;
     enum transform       transform;
     /* scale plane, as the checkpoint stores it; NULL where the format has none */
-    const struct tensor *scale;        /* FP8: weight_scale_inv (or per-tensor scale); 4-bit: absmax */
+    const struct tensor *scale;        /* FP8: weight_scale_inv, or one element for the tensor; 4-bit: absmax */
     int64_t              scale_first;  /* 4-bit: index of the matrix' first block; FP8: first scale row (of 128) */
     const struct tensor *quant_map;    /* 4-bit: the code table; must equal the type's own */
     const struct tensor *nested_absmax, *nested_map; /* double-quantized only */
+    int64_t              nested_first;               /* the matrix' first group; groups of 256 begin anew there */
     const struct tensor *nested_offset_tensor;       /* our fused-expert files: one offset per matrix, else NULL */
     int64_t              nested_index;               /* which of them */
     float                nested_offset;

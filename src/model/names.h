@@ -8,11 +8,6 @@
 
 enum { GGUF_NAME_ROOM = 64, HF_NAME_ROOM = 192 };
 
-/* What stands before a safetensors name: "model.language_model.", "" for lm_head, "mtp." as released. */
-struct hf_prefixes {
-    const char *text, *head, *mtp;
-};
-
 const struct hf_prefixes *hf_released_prefixes(const struct shape *s);
 
 /* The name under these prefixes; expert >= 0: per-expert spelling, -1: fused (and everything else). */
