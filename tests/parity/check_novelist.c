@@ -228,7 +228,7 @@ int main(void)
     struct err e = { 0 };
     const char *shared = getenv("TONNE_SHARED");
     snprintf(f.shared, sizeof f.shared, "%s", shared ? shared : "../shared");
-    char path[600], json_path[600];
+    char path[600], json_path[640];
     snprintf(path, sizeof path, "%s/models/novelist", f.shared);
     snprintf(json_path, sizeof json_path, "%s/reference.json", path);
     json_t *want;
