@@ -57,9 +57,14 @@ $(BUILD)/%.o: %.c
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# Every tests/*/NAME.c with a main is a program of its own, linked with the library and cmocka; tests/support is shared.
+# Every tests/*/NAME.c is a program of its own, linked with cmocka, the library and what it uses of tests/support.
 SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/support/*.c)))
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(BUILD)/libtonne.a
+$(BUILD)/libsupport.a: $(SUPPORT)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(BUILD)/libtonne.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(LIBS)
 $(BUILD)/tests/%.o: ALL_CFLAGS += -Itests

@@ -1,6 +1,6 @@
 /*
- * blocks.h: GGUF's blocks as they lie in files. Every field is bytes, so a block has no alignment and no padding
- * and may start anywhere. Multi-byte fields are little-endian, as all hosts this builds for are.
+ * blocks.h: GGUF's blocks as they lie in files. Every field is bytes, so a block has no alignment and no
+ * padding and may start anywhere. Multi-byte fields are little-endian, as all hosts this builds for are.
  */
 #ifndef TONNE_QUANT_BLOCKS_H
 #define TONNE_QUANT_BLOCKS_H
@@ -12,9 +12,9 @@
 
 enum { K_BLOCK = 256 }; /* weights per block of the k, iq and tq families */
 
-struct block_q4_0   { uint8_t d[2], qs[16]; };                  /* value j: low nibble of qs[j], j + 16: high one */
+struct block_q4_0   { uint8_t d[2], qs[16]; };        /* value j: low nibble of qs[j], j + 16: high one */
 struct block_q4_1   { uint8_t d[2], m[2], qs[16]; };
-struct block_q5_0   { uint8_t d[2], qh[4], qs[16]; };           /* qh: bit j is the fifth bit of value j */
+struct block_q5_0   { uint8_t d[2], qh[4], qs[16]; }; /* qh: bit j is the fifth bit of value j */
 struct block_q5_1   { uint8_t d[2], m[2], qh[4], qs[16]; };
 struct block_q8_0   { uint8_t d[2]; int8_t qs[32]; };
 struct block_q2_k   { uint8_t scales[16], qs[64], d[2], dmin[2]; };
@@ -24,7 +24,7 @@ struct block_q5_k   { uint8_t d[2], dmin[2], scales[12], qh[32], qs[128]; };
 struct block_q6_k   { uint8_t ql[128], qh[64]; int8_t scales[16]; uint8_t d[2]; };
 struct block_q8_k   { uint8_t d[4]; int8_t qs[256]; uint8_t sums[32]; };
 struct block_iq1_s  { uint8_t d[2], qs[32], qh[16]; };
-struct block_iq1_m  { uint8_t qs[32], qh[16], scales[8]; };     /* d: the top nibbles of the four u16 scales */
+struct block_iq1_m  { uint8_t qs[32], qh[16], scales[8]; }; /* d: the top nibbles of the four u16 scales */
 struct block_iq2_xxs { uint8_t d[2], qs[64]; };
 struct block_iq2_xs { uint8_t d[2], qs[64], scales[8]; };
 struct block_iq2_s  { uint8_t d[2], qs[32], signs[32], qh[8], scales[8]; };

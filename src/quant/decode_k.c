@@ -1,7 +1,7 @@
 /*
- * decode_k.c: GGUF's k-quants, blocks of 256 cut into sub-blocks of 16 or 32 that have small integer scales.
- * Codes of 2 and 3 bits lie in planes: value i of the half h = i / 128 is in byte 32h + i % 32, bits 2t, where
- * t = i % 128 / 32.
+ * decode_k.c: GGUF's k-quants, blocks of 256 cut into sub-blocks of 16 or 32 that have small integer
+ * scales. Codes of 2 and 3 bits lie in planes: value i of the half h = i / 128 is in byte 32h + i % 32, bits
+ * 2t, where t = i % 128 / 32.
  */
 #include "quant/decode.h"
 

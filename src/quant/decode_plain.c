@@ -29,7 +29,7 @@ __attribute__((always_inline)) static inline void decode_fp8(const struct qmat *
 {
     const uint8_t *restrict code = (const uint8_t *)w->data + (size_t)row * (size_t)w->cols;
     int64_t        n_tile = (w->cols + FP8_TILE - 1) / FP8_TILE;
-    const uint8_t *scale = (const uint8_t *)w->scale + (size_t)(row / FP8_TILE) * (size_t)n_tile * sizeof(float);
+    const uint8_t *scale = (const uint8_t *)w->scale + (size_t)(row / FP8_TILE * n_tile) * sizeof(float);
     for (int64_t tile = 0; tile < n_tile; tile++) {
         float   s = f32_from_bits(u32_at(scale + (size_t)tile * sizeof s));
         int64_t end = (tile + 1) * FP8_TILE < w->cols ? (tile + 1) * FP8_TILE : w->cols;
@@ -48,14 +48,16 @@ void decode_fp8_e5m2(const struct qmat *w, int64_t row, float *out)
     decode_fp8(w, row, out, e5m2_to_f32);
 }
 
-void encode_f32(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_f32(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                const float *src)
 {
     (void)scale, (void)absmax;
     size_t row_bytes = (size_t)cols * sizeof *src;
     memcpy((uint8_t *)data + (size_t)row * row_bytes, src, (size_t)n_rows * row_bytes);
 }
 
-void encode_f16(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_f16(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                const float *src)
 {
     (void)scale, (void)absmax;
     uint8_t *to = (uint8_t *)data + (size_t)row * (size_t)cols * 2;
