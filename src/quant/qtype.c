@@ -60,10 +60,10 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_FP8_E5M2] = { "fp8_e5m2", -1, "F8_E5M2", 1, 1, QACT_F32, scale_fp8, decode_fp8_e5m2, NULL },
 
     /* GGUF: one scale per 32 */
-    [QTYPE_Q4_0] = { "q4_0", 2, NULL, 32, BLOCK(q4_0), QACT_Q8, NULL, decode_q4_0, NULL },
+    [QTYPE_Q4_0] = { "q4_0", 2, NULL, 32, BLOCK(q4_0), QACT_Q8, NULL, decode_q4_0, encode_q4_0 },
     [QTYPE_Q4_1] = { "q4_1", 3, NULL, 32, BLOCK(q4_1), QACT_Q8, NULL, decode_q4_1, NULL },
-    [QTYPE_Q5_0] = { "q5_0", 6, NULL, 32, BLOCK(q5_0), QACT_Q8, NULL, decode_q5_0, NULL },
-    [QTYPE_Q5_1] = { "q5_1", 7, NULL, 32, BLOCK(q5_1), QACT_Q8, NULL, decode_q5_1, NULL },
+    [QTYPE_Q5_0] = { "q5_0", 6, NULL, 32, BLOCK(q5_0), QACT_Q8, NULL, decode_q5_0, encode_q5_0 },
+    [QTYPE_Q5_1] = { "q5_1", 7, NULL, 32, BLOCK(q5_1), QACT_Q8, NULL, decode_q5_1, encode_q5_1 },
     [QTYPE_Q8_0] = { "q8_0", 8, NULL, 32, BLOCK(q8_0), QACT_Q8, NULL, decode_q8_0, encode_q8_0 },
 
     /* GGUF: k-quants */
@@ -82,9 +82,9 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_IQ2_S]   = { "iq2_s",   22, NULL, 256, BLOCK(iq2_s),   QACT_F32, NULL, decode_iq2_s,   NULL },
     [QTYPE_IQ3_XXS] = { "iq3_xxs", 18, NULL, 256, BLOCK(iq3_xxs), QACT_F32, NULL, decode_iq3_xxs, NULL },
     [QTYPE_IQ3_S]   = { "iq3_s",   21, NULL, 256, BLOCK(iq3_s),   QACT_F32, NULL, decode_iq3_s,   NULL },
-    [QTYPE_IQ4_NL]  = { "iq4_nl",  20, NULL,  32, BLOCK(iq4_nl),  QACT_Q8,  NULL, decode_iq4_nl,  NULL },
+    [QTYPE_IQ4_NL]  = { "iq4_nl",  20, NULL,  32, BLOCK(iq4_nl),  QACT_Q8,  NULL, decode_iq4_nl,  encode_iq4_nl },
     [QTYPE_IQ4_XS]  = { "iq4_xs",  23, NULL, 256, BLOCK(iq4_xs),  QACT_Q8,  NULL, decode_iq4_xs,  NULL },
-    [QTYPE_MXFP4]   = { "mxfp4",   39, NULL,  32, BLOCK(mxfp4),   QACT_Q8,  NULL, decode_mxfp4,   NULL },
+    [QTYPE_MXFP4]   = { "mxfp4",   39, NULL,  32, BLOCK(mxfp4),   QACT_Q8,  NULL, decode_mxfp4,   encode_mxfp4 },
     [QTYPE_NVFP4]   = { "nvfp4",   40, NULL,  64, BLOCK(nvfp4),   QACT_F32, NULL, decode_nvfp4,   NULL },
     [QTYPE_TQ1_0]   = { "tq1_0",   34, NULL, 256, BLOCK(tq1_0),   QACT_F32, NULL, decode_tq1_0,   NULL },
     [QTYPE_TQ2_0]   = { "tq2_0",   35, NULL, 256, BLOCK(tq2_0),   QACT_F32, NULL, decode_tq2_0,   NULL },
