@@ -13,7 +13,10 @@
 #include "text/tokenizer.h"
 
 enum chat_template {
-    CHAT_UNKNOWN, CHAT_CHATML, CHAT_QWEN25, CHAT_QWEN3, CHAT_QWEN3_CODER, CHAT_QWEN35, CHAT_COUNT
+    CHAT_UNKNOWN,
+    CHAT_CHATML,       /* turns only */
+    CHAT_CHATML_THINK, /* the same, and the generation prompt opens or closes a think block */
+    CHAT_QWEN25, CHAT_QWEN3, CHAT_QWEN3_CODER, CHAT_QWEN35, CHAT_COUNT
 };
 /* The family of a template's text (NULL: no template). thinking_default: what an undefined enable_thinking means.
  * CHAT_UNKNOWN when no family matches. */
