@@ -36,6 +36,7 @@ PROGRAM := $(if $(filter build,$(BUILD)),tonne,$(BUILD)/tonne)
 TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/*.c tests/device/*.c tests/parity/*.c tests/fault/*.c)))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
+.SECONDARY:
 .PHONY: all demo check check-parity check-long fuzz tests install uninstall fmt clean deps
 all: $(PROGRAM)
 
