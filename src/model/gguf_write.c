@@ -231,9 +231,9 @@ int gguf_writer_begin(struct gguf_writer *w, struct err *e)
         rc = err_set(e, ERR_FORMAT, "a tensor's type or shape cannot be stored in a GGUF file");
     if (!rc)
         rc = file_writer_append(w->file, head.at, head.used, e);
-    if (!rc)
+    if (!rc && w->n_pair)
         rc = file_writer_append(w->file, w->pairs.at, w->pairs.used, e);
-    if (!rc)
+    if (!rc && w->n_tensor)
         rc = file_writer_append(w->file, w->infos.at, w->infos.used, e);
     if (!rc && w->n_tensor)
         rc = put_padding(w, e);

@@ -54,8 +54,11 @@ static int read_shape(struct tensor *t, const json_t *entry, struct err *e)
     if (!json_is_array(shape))
         return tensor_file_broken(e, "it has no shape");
     size_t n = json_array_size(shape);
-    if (n > TENSOR_MAX_DIMS)
-        return err_set(e, ERR_FORMAT, "it has %zu dimensions; at most %d are supported", n, TENSOR_MAX_DIMS);
+    if (n > TENSOR_MAX_DIMS) {
+        err_set(e, ERR_FORMAT, "it has %zu dimensions; at most %d are supported", n, TENSOR_MAX_DIMS);
+        err_hint(e, "leave this file out: no language model has such a tensor");
+        return ERR_FORMAT;
+    }
     if (!read_integers(shape, t->dim, n))
         return tensor_file_broken(e, "its shape is not a list of sizes");
     t->n_dims = (int)n;
