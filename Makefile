@@ -15,9 +15,10 @@ WARN   := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-p
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc $(WARN) $(CFLAGS) -ffp-contract=off -fno-math-errno -pthread -MMD -MP $(SAN_FLAGS)
 LIBS   := -ljansson -lutf8proc -lhwloc -ledit -lxxhash -lm
+comma  := ,
 SAN_FLAGS := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 SAN_FLAGS += $(if $(filter thread,$(SAN)),-fsanitize=thread)
-comma  := ,
+SAN_FLAGS += $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer-no-link$(comma)address$(comma)undefined -fno-sanitize-recover=all)
 
 # Kernels: one folder of files per instruction set, named *_avx2.c and *_avx512.c; chosen at run time.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c -mbmi2
@@ -34,10 +35,11 @@ CMD_OBJ := $(filter $(BUILD)/src/cmd/%,$(OBJ))
 PROGRAM := $(if $(filter build,$(BUILD)),tonne,$(BUILD)/tonne)
 
 TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/*.c tests/device/*.c tests/parity/*.c tests/fault/*.c)))
-FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+CORPUS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
-.SECONDARY:
-.PHONY: all demo check check-parity check-long fuzz tests install uninstall fmt clean deps
+.PHONY: all demo check check-parity check-long fuzz fuzz-programs tests install uninstall fmt clean deps
+.SECONDARY: # objects of the tests stay
 all: $(PROGRAM)
 
 $(PROGRAM): $(CMD_OBJ) $(BUILD)/libtonne.a
@@ -58,32 +60,33 @@ $(BUILD)/%.o: %.c
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# Every tests/*/NAME.c is a program of its own, linked with cmocka, the library and what it uses of tests/support.
+# Every tests/*/NAME.c with a main is a program of its own, linked with cmocka and what it uses of the library and of
+# tests/support.
 SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/support/*.c)))
 $(BUILD)/libsupport.a: $(SUPPORT)
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(BUILD)/libtonne.a
+$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(BUILD)/libtonne.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(LIBS)
 $(BUILD)/tests/%.o: ALL_CFLAGS += -Itests
 
-tests: $(TESTS) $(PROGRAM) $(FUZZ:$(BUILD)/fuzz/%=$(BUILD)/tests/fuzz/%)
+tests: $(TESTS) $(CORPUS) $(PROGRAM)
 
 # A fuzz target is built twice: here as a plain program that runs its corpus, and by `make fuzz` with libFuzzer.
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/corpus_main.o $(BUILD)/libtonne.a
-	@mkdir -p $(@D)
+$(CORPUS): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/corpus_main.o $(BUILD)/libtonne.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
 
-fuzz: $(FUZZ)
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_OBJ:%.o=%.o)
-	@mkdir -p $(@D)
-	@echo "  FUZZ  $@"
-	$(Q)clang -std=c17 -D_GNU_SOURCE -Isrc -Itests -O1 -g -fsanitize=fuzzer,address,undefined -ffp-contract=off -pthread \
-		$(if $(filter x86_64,$(ARCH)),$(AVX512_FLAGS)) -o $@ $< $(filter-out src/cmd/%,$(SRC)) $(LIBS)
+# Everything once more, into build-fuzz, with clang's coverage and sanitizers: build-fuzz/fuzz_NAME.
+fuzz:
+	$(Q)$(MAKE) --no-print-directory CC=clang SAN=fuzzer BUILD=build-fuzz fuzz-programs
+fuzz-programs: $(FUZZ)
+$(FUZZ): $(BUILD)/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libtonne.a
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 deps:
 	$(Q)tools/deps.sh build test
@@ -119,6 +122,6 @@ fmt:
 	clang-format -i $$(find src tests -name '*.[ch]')
 
 clean:
-	rm -rf build build-address build-thread tonne
+	rm -rf build build-address build-thread build-clang build-fuzz tonne
 
--include $(OBJ:.o=.d) $(SUPPORT:.o=.d)
+-include $(OBJ:.o=.d) $(SUPPORT:.o=.d) $(TESTS:=.d) $(CORPUS:=.d)

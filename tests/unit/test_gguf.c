@@ -606,7 +606,7 @@ static void opens_the_trained_model(void **state)
     struct tensor_dir *d;
     struct err e;
     assert_int_equal(gguf_open(&m, &d, path, &e), 0);
-    assert_int_equal(m->n_pair, 36);
+    assert_int_equal(m->n_pair, 39);
     assert_int_equal(d->n_tensor, 169);
     const struct tensor *t = tensor_dir_find(d, "blk.0.ffn_gate_exps.weight");
     assert_non_null(t);
