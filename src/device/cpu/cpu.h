@@ -48,6 +48,8 @@ void matmul_carve(struct cpu_device *c, struct arena *a);
 void attention_carve(struct cpu_device *c, struct arena *a);
 void delta_net_carve(struct cpu_device *c, struct arena *a);
 
+size_t cpu_kv_bytes(enum qtype type, int positions, int n_head_kv, int d_head);
+
 int cpu_embed(struct device *d, const struct embed_args *a, struct err *e);
 int cpu_norm(struct device *d, const struct norm_args *a, struct err *e);
 int cpu_project(struct device *d, const struct project_args *a, struct err *e);
