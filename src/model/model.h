@@ -90,6 +90,10 @@ struct weight_source {
 int model_find(const struct model *m, enum role role, int layer, int expert, struct weight_source *out,
                struct err *e);
 
+/* Finds every weight the shape asks for; the first that is missing, has another shape or a format we cannot read is
+ * the error. model_open ends with it. */
+int model_check(const struct model *m, struct err *e);
+
 /* True when this architecture has the role at that layer (attention roles at attention layers, ...). A tied model has
  * no ROLE_HEAD of its own; model_find gives the embedding for it. */
 bool model_has(const struct shape *s, enum role role, int layer);
