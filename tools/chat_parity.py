@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Chat rendering against jinja2: every template, thousands of generated conversations, byte for byte.
 
-chat_parity.py BUILD TEMPLATES_DIR [TOKENIZER_CONFIG.json ...]
-The judge is transformers' own template environment (its compile function, hence its tojson and raise_exception).
+chat_parity.py BUILD
+The templates are read from $TONNE_SHARED or ../shared; without them the exit code is 77. The judge is transformers' own template environment (its compile function, hence its tojson and raise_exception).
 Checked for each conversation: the same text, or a refusal on both sides, with the template's words where the
 template itself raises; and that no byte of a message is marked as trusted.
 """
 import copy
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -258,17 +259,22 @@ def check(build, name, template, n_random):
             if bad <= 3:
                 print(f"{name}: {json.dumps(r, ensure_ascii=False)}\n  {problem}")
     print(f"{name}: {len(reqs)} conversations, {refused} refused by both ({worded} in the template's words), {bad} wrong")
-    return bad
+    return bad, len(reqs)
 
 
 def main():
-    build, folder, configs = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
-    templates = [(p.name, p.read_text()) for p in sorted(folder.glob("*.jinja"))]
-    templates += [(c, json.loads(Path(c).read_text())["chat_template"]) for c in configs]
+    build, shared = sys.argv[1], Path(os.environ.get("TONNE_SHARED", "../shared"))
+    templates = [(p.name, p.read_text()) for p in sorted((shared / "templates").glob("*.jinja"))]
+    if not templates:
+        print(f"no templates in {shared}/templates")
+        return 77
+    templates.append(("novelist", json.loads((shared / "models/novelist/tokenizer_config.json").read_text())["chat_template"]))
     templates.append(("plain ChatML", "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
                       "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"))
-    assert len(templates) > 4, "no templates found"
-    return sum(check(build, name, t, 6000) for name, t in templates) > 0
+    done = [check(build, name, t, 6000) for name, t in templates]
+    bad = sum(d[0] for d in done)
+    print(f"{len(templates)} templates, {sum(d[1] for d in done)} conversations, {bad} wrong")
+    return bad > 0
 
 
 if __name__ == "__main__":
