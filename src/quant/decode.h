@@ -12,6 +12,7 @@
 void decode_f32(const struct qmat *w, int64_t row, float *out);
 void decode_f16(const struct qmat *w, int64_t row, float *out);
 void decode_bf16(const struct qmat *w, int64_t row, float *out);
+void decode_f64(const struct qmat *w, int64_t row, float *out); /* rounded to f32 */
 void decode_fp8_e4m3(const struct qmat *w, int64_t row, float *out);
 void decode_fp8_e5m2(const struct qmat *w, int64_t row, float *out);
 void encode_f32(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,

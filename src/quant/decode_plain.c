@@ -1,4 +1,4 @@
-/* decode_plain.c: floats of 32, 16 and 8 bits. FP8 has a plane of one f32 scale per 128 x 128 tile. */
+/* decode_plain.c: floats of 64, 32, 16 and 8 bits. FP8 has a plane of one f32 scale per 128 x 128 tile. */
 #include "quant/decode.h"
 
 enum { FP8_TILE = 128 };
@@ -21,6 +21,16 @@ void decode_bf16(const struct qmat *w, int64_t row, float *restrict out)
     const uint8_t *restrict h = (const uint8_t *)w->data + (size_t)row * (size_t)w->cols * 2;
     for (int64_t i = 0; i < w->cols; i++)
         out[i] = bf16_to_f32(u16_at(h + 2 * i));
+}
+
+void decode_f64(const struct qmat *w, int64_t row, float *out)
+{
+    const uint8_t *from = (const uint8_t *)w->data + (size_t)row * (size_t)w->cols * sizeof(double);
+    for (int64_t i = 0; i < w->cols; i++) {
+        double v;
+        memcpy(&v, from + (size_t)i * sizeof v, sizeof v);
+        out[i] = (float)v;
+    }
 }
 
 /* One row: the tile's scale times each code's value. */

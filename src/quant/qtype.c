@@ -2,12 +2,12 @@
 #include "quant/qtype.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/checked.h"
 #include "quant/blocks.h"
 #include "quant/decode.h"
 #include "quant/encode.h"
+#include "quant/names.h"
 
 enum { FP8_TILE = 128, BNB_BLOCK = 64, BNB_NESTED = 256 };
 
@@ -44,7 +44,7 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_F32]  = { "f32",   0, "F32",  1, 4, QACT_F32, NULL, decode_f32,  encode_f32 },
     [QTYPE_F16]  = { "f16",   1, "F16",  1, 2, QACT_F32, NULL, decode_f16,  encode_f16 },
     [QTYPE_BF16] = { "bf16", 30, "BF16", 1, 2, QACT_F32, NULL, decode_bf16, encode_bf16 },
-    [QTYPE_F64]  = { "f64",  28, "F64",  1, 8, QACT_F32, NULL, NULL,        NULL },
+    [QTYPE_F64]  = { "f64",  28, "F64",  1, 8, QACT_F32, NULL, decode_f64,  NULL },
     [QTYPE_I8]   = { "i8",   24, "I8",   1, 1, QACT_F32, NULL, NULL,        NULL },
     [QTYPE_I16]  = { "i16",  25, "I16",  1, 2, QACT_F32, NULL, NULL,        NULL },
     [QTYPE_I32]  = { "i32",  26, "I32",  1, 4, QACT_F32, NULL, NULL,        NULL },
@@ -99,17 +99,6 @@ static const struct qtype_info table[QTYPE_COUNT] = {
 const struct qtype_info *qtype_info(enum qtype t)
 {
     return (unsigned)t < QTYPE_COUNT ? &table[t] : &table[QTYPE_NONE];
-}
-
-/* Letter case is ignored, and '-' and '_' are the same. */
-static bool same_name(const char *a, const char *b)
-{
-    for (; *a && *b; a++, b++) {
-        char p[] = { *a == '_' ? '-' : *a, 0 }, q[] = { *b == '_' ? '-' : *b, 0 };
-        if (strcasecmp(p, q))
-            return false;
-    }
-    return *a == *b;
 }
 
 enum qtype qtype_from_name(const char *name)

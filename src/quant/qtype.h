@@ -126,9 +126,10 @@ struct mix_tensor {
     int         n_expert, n_head, n_head_kv;
     bool        tied;        /* token_embd also serves as the head */
 };
-/* The storage type for this tensor; F32 where mixes never quantize; falls back when cols is no multiple. */
+/* The storage type for this tensor; F32 where mixes never quantize; falls back when cols is no multiple.
+ * NONE only for MIX_NONE. */
 enum qtype mix_pick(enum mix m, const struct mix_tensor *t);
-/* general.file_type for GGUF. */
+/* general.file_type for GGUF; UINT32_MAX for mixes that GGUF cannot store (NF4, FP4). */
 uint32_t mix_file_type(enum mix m);
 
 #endif
