@@ -30,7 +30,7 @@ static size_t scale_bnb(int64_t rows, int64_t cols)
 static size_t scale_bnb_dq(int64_t rows, int64_t cols)
 {
     int64_t n = rows * (cols / BNB_BLOCK);
-    return sizeof(float) * (size_t)(1 + 256 + ceil_div(n, BNB_NESTED)) + (size_t)n;
+    return sizeof(float) * (size_t)(2 + 256 + ceil_div(n, BNB_NESTED)) + (size_t)n;
 }
 
 #define BLOCK(name) sizeof(struct block_##name)
@@ -90,10 +90,10 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_TQ2_0]   = { "tq2_0",   35, NULL, 256, BLOCK(tq2_0),   QACT_F32, NULL, decode_tq2_0,   NULL },
 
     /* bitsandbytes */
-    [QTYPE_NF4]    = { "nf4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    NULL, NULL },
-    [QTYPE_NF4_DQ] = { "nf4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, NULL, NULL },
-    [QTYPE_FP4]    = { "fp4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    NULL, NULL },
-    [QTYPE_FP4_DQ] = { "fp4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, NULL, NULL },
+    [QTYPE_NF4]    = { "nf4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_nf4,    encode_nf4 },
+    [QTYPE_NF4_DQ] = { "nf4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, decode_nf4_dq, encode_nf4_dq },
+    [QTYPE_FP4]    = { "fp4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_fp4,    encode_fp4 },
+    [QTYPE_FP4_DQ] = { "fp4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, decode_fp4_dq, encode_fp4_dq },
 };
 
 const struct qtype_info *qtype_info(enum qtype t)
@@ -182,4 +182,10 @@ bool qtype_needs_absmax(enum qtype t)
 void qmat_encode(const struct qmat_encoder *m, int64_t row, int64_t n_rows, const float *src)
 {
     qtype_info(m->type)->encode(m->data, m->scale, m->absmax, row, n_rows, m->cols, src);
+}
+
+void qmat_encode_finish(const struct qmat_encoder *m)
+{
+    if (qtype_needs_absmax(m->type))
+        finish_double_quant(m);
 }
