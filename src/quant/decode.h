@@ -60,7 +60,7 @@ __attribute__((always_inline)) static inline void decode_blocks(const struct qma
                                                                 int block, size_t block_bytes,
                                                                 void (*one)(const void *block, float *x))
 {
-    int64_t        n = w->cols / block;
+    int64_t n = w->cols / block;
     const uint8_t *b = (const uint8_t *)w->data + (size_t)row * (size_t)n * block_bytes;
     for (int64_t i = 0; i < n; i++)
         one(b + (size_t)i * block_bytes, out + i * block);

@@ -38,10 +38,10 @@ __attribute__((always_inline)) static inline void decode_fp8(const struct qmat *
                                                              float *restrict out, float (*value)(uint8_t))
 {
     const uint8_t *restrict code = (const uint8_t *)w->data + (size_t)row * (size_t)w->cols;
-    int64_t        n_tile = (w->cols + FP8_TILE - 1) / FP8_TILE;
+    int64_t n_tile = (w->cols + FP8_TILE - 1) / FP8_TILE;
     const uint8_t *scale = (const uint8_t *)w->scale + (size_t)(row / FP8_TILE * n_tile) * sizeof(float);
     for (int64_t tile = 0; tile < n_tile; tile++) {
-        float   s = f32_from_bits(u32_at(scale + (size_t)tile * sizeof s));
+        float s = f32_from_bits(u32_at(scale + (size_t)tile * sizeof s));
         int64_t end = (tile + 1) * FP8_TILE < w->cols ? (tile + 1) * FP8_TILE : w->cols;
         for (int64_t i = tile * FP8_TILE; i < end; i++)
             out[i] = value(code[i]) * s;

@@ -3,11 +3,12 @@
  *
  * The GGUF mixes follow llama.cpp's presets without importance matrix, so that files are alike:
  *   - vectors, norms, routers and the DeltaNet convolution stay F32 in every mix;
- *   - the head (or the tied embedding) is Q6_K in every quantized mix but Q8_0 and MXFP4, also in Q4_0 and IQ4_NL;
- *   - some mixes spend more bits on the value projections and on ffn_down in a part of the layers (enum spend);
+ *   - the head (or tied embedding) is Q6_K in every quantized mix but Q8_0 and MXFP4, also Q4_0 and IQ4_NL;
+ *   - some mixes spend more bits on attn_v and ffn_down in a part of the layers (enum spend);
  *   - models with exactly 8 experts get Q8_0 for keys and values, which are small there;
  *   - MXFP4 is llama.cpp's MXFP4_MOE: experts MXFP4, every other matrix Q8_0. A dense model is then all Q8_0.
- * NF4 and FP4 follow bitsandbytes: every linear layer (our extension: fused experts too); embedding and head BF16.
+ * NF4 and FP4 follow bitsandbytes: every linear layer (our extension: also fused experts); embedding and head
+ * BF16.
  */
 #include <string.h>
 
@@ -24,31 +25,34 @@ enum spend {
 
 struct mix_rule {
     const char *name;
-    uint32_t    file_type; /* GGUF's general.file_type */
-    enum qtype  base, head;
-    enum qtype  embed;     /* token_embd that has no part as the head */
-    enum spend  spend;
-    enum qtype  more;
+    uint32_t file_type; /* GGUF's general.file_type */
+    enum qtype base, head;
+    enum qtype embed; /* token_embd that has no part as the head */
+    enum spend spend;
+    enum qtype more;
 };
 
+/* clang-format off */
 static const struct mix_rule rules[MIX_COUNT] = {
-    [MIX_NONE]   = { "none", UINT32_MAX, QTYPE_NONE, QTYPE_NONE, QTYPE_NONE, SPEND_NONE, QTYPE_NONE },
-    [MIX_F32]    = { "f32", 0, QTYPE_F32, QTYPE_F32, QTYPE_F32, SPEND_NONE, QTYPE_NONE },
-    [MIX_F16]    = { "f16", 1, QTYPE_F16, QTYPE_F16, QTYPE_F16, SPEND_NONE, QTYPE_NONE },
-    [MIX_BF16]   = { "bf16", 32, QTYPE_BF16, QTYPE_BF16, QTYPE_BF16, SPEND_NONE, QTYPE_NONE },
-    [MIX_Q8_0]   = { "q8_0", 7, QTYPE_Q8_0, QTYPE_Q8_0, QTYPE_Q8_0, SPEND_NONE, QTYPE_NONE },
-    [MIX_Q4_0]   = { "q4_0", 2, QTYPE_Q4_0, QTYPE_Q6_K, QTYPE_Q4_0, SPEND_NONE, QTYPE_NONE },
-    [MIX_Q4_K_S] = { "q4_k_s", 14, QTYPE_Q4_K, QTYPE_Q6_K, QTYPE_Q4_K, SPEND_FIRST, QTYPE_Q5_K },
-    [MIX_Q4_K_M] = { "q4_k_m", 15, QTYPE_Q4_K, QTYPE_Q6_K, QTYPE_Q4_K, SPEND_SPREAD, QTYPE_Q6_K },
-    [MIX_Q5_K_S] = { "q5_k_s", 16, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_Q5_K, SPEND_NONE, QTYPE_NONE },
-    [MIX_Q5_K_M] = { "q5_k_m", 17, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_Q5_K, SPEND_SPREAD, QTYPE_Q6_K },
-    [MIX_Q6_K]   = { "q6_k", 18, QTYPE_Q6_K, QTYPE_Q6_K, QTYPE_Q6_K, SPEND_NONE, QTYPE_NONE },
-    [MIX_IQ4_NL] = { "iq4_nl", 25, QTYPE_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL, SPEND_GQA, QTYPE_Q5_K },
-    [MIX_MXFP4]  = { "mxfp4", 38, QTYPE_MXFP4, QTYPE_Q8_0, QTYPE_Q8_0, SPEND_NONE, QTYPE_NONE },
-    [MIX_NF4]    = { "nf4", UINT32_MAX, QTYPE_NF4, QTYPE_BF16, QTYPE_BF16, SPEND_NONE, QTYPE_NONE },
-    [MIX_NF4_DQ] = { "nf4-dq", UINT32_MAX, QTYPE_NF4_DQ, QTYPE_BF16, QTYPE_BF16, SPEND_NONE, QTYPE_NONE },
-    [MIX_FP4]    = { "fp4", UINT32_MAX, QTYPE_FP4, QTYPE_BF16, QTYPE_BF16, SPEND_NONE, QTYPE_NONE },
+    /* name, GGUF's number, base, head, embed, spend, more */
+    [MIX_NONE]   = { "none",   UINT32_MAX, QTYPE_NONE,   QTYPE_NONE, QTYPE_NONE,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_F32]    = { "f32",             0, QTYPE_F32,    QTYPE_F32,  QTYPE_F32,    SPEND_NONE,   QTYPE_NONE },
+    [MIX_F16]    = { "f16",             1, QTYPE_F16,    QTYPE_F16,  QTYPE_F16,    SPEND_NONE,   QTYPE_NONE },
+    [MIX_BF16]   = { "bf16",           32, QTYPE_BF16,   QTYPE_BF16, QTYPE_BF16,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_Q8_0]   = { "q8_0",            7, QTYPE_Q8_0,   QTYPE_Q8_0, QTYPE_Q8_0,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_Q4_0]   = { "q4_0",            2, QTYPE_Q4_0,   QTYPE_Q6_K, QTYPE_Q4_0,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_Q4_K_S] = { "q4_k_s",         14, QTYPE_Q4_K,   QTYPE_Q6_K, QTYPE_Q4_K,   SPEND_FIRST,  QTYPE_Q5_K },
+    [MIX_Q4_K_M] = { "q4_k_m",         15, QTYPE_Q4_K,   QTYPE_Q6_K, QTYPE_Q4_K,   SPEND_SPREAD, QTYPE_Q6_K },
+    [MIX_Q5_K_S] = { "q5_k_s",         16, QTYPE_Q5_K,   QTYPE_Q6_K, QTYPE_Q5_K,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_Q5_K_M] = { "q5_k_m",         17, QTYPE_Q5_K,   QTYPE_Q6_K, QTYPE_Q5_K,   SPEND_SPREAD, QTYPE_Q6_K },
+    [MIX_Q6_K]   = { "q6_k",           18, QTYPE_Q6_K,   QTYPE_Q6_K, QTYPE_Q6_K,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_IQ4_NL] = { "iq4_nl",         25, QTYPE_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL, SPEND_GQA,    QTYPE_Q5_K },
+    [MIX_MXFP4]  = { "mxfp4",          38, QTYPE_MXFP4,  QTYPE_Q8_0, QTYPE_Q8_0,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_NF4]    = { "nf4",    UINT32_MAX, QTYPE_NF4,    QTYPE_BF16, QTYPE_BF16,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_NF4_DQ] = { "nf4-dq", UINT32_MAX, QTYPE_NF4_DQ, QTYPE_BF16, QTYPE_BF16,   SPEND_NONE,   QTYPE_NONE },
+    [MIX_FP4]    = { "fp4",    UINT32_MAX, QTYPE_FP4,    QTYPE_BF16, QTYPE_BF16,   SPEND_NONE,   QTYPE_NONE },
 };
+/* clang-format on */
 
 static const struct mix_rule *rule_of(enum mix m)
 {
@@ -163,7 +167,7 @@ static enum qtype pick_in_layer(const struct mix_rule *r, const struct mix_tenso
     return r->base;
 }
 
-/* What a row of cols can be stored as: the wanted type, its published replacement of blocks of 32, or 16 bits. */
+/* What a row of cols can be stored as: the wanted type, its published replacement, or 16 bits. */
 static enum qtype fit(enum qtype wanted, int64_t cols)
 {
     if (qtype_fits(wanted, cols))

@@ -35,6 +35,7 @@ static size_t scale_bnb_dq(int64_t rows, int64_t cols)
 
 #define BLOCK(name) sizeof(struct block_##name)
 
+/* clang-format off */
 /* A new format is a row here. */
 static const struct qtype_info table[QTYPE_COUNT] = {
     /* [type] = name, GGUF id, safetensors dtype, block, its bytes, act, scale plane, decode, encode */
@@ -74,7 +75,7 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_Q6_K] = { "q6_k", 14, NULL, 256, BLOCK(q6_k), QACT_Q8,  NULL, decode_q6_k, NULL },
     [QTYPE_Q8_K] = { "q8_k", 15, NULL, 256, BLOCK(q8_k), QACT_F32, NULL, decode_q8_k, NULL },
 
-    /* GGUF: codes into grids and tables */
+    /* GGUF: indexes into grids */
     [QTYPE_IQ1_S]   = { "iq1_s",   19, NULL, 256, BLOCK(iq1_s),   QACT_F32, NULL, decode_iq1_s,   NULL },
     [QTYPE_IQ1_M]   = { "iq1_m",   29, NULL, 256, BLOCK(iq1_m),   QACT_F32, NULL, decode_iq1_m,   NULL },
     [QTYPE_IQ2_XXS] = { "iq2_xxs", 16, NULL, 256, BLOCK(iq2_xxs), QACT_F32, NULL, decode_iq2_xxs, NULL },
@@ -82,12 +83,14 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_IQ2_S]   = { "iq2_s",   22, NULL, 256, BLOCK(iq2_s),   QACT_F32, NULL, decode_iq2_s,   NULL },
     [QTYPE_IQ3_XXS] = { "iq3_xxs", 18, NULL, 256, BLOCK(iq3_xxs), QACT_F32, NULL, decode_iq3_xxs, NULL },
     [QTYPE_IQ3_S]   = { "iq3_s",   21, NULL, 256, BLOCK(iq3_s),   QACT_F32, NULL, decode_iq3_s,   NULL },
-    [QTYPE_IQ4_NL]  = { "iq4_nl",  20, NULL,  32, BLOCK(iq4_nl),  QACT_Q8,  NULL, decode_iq4_nl,  encode_iq4_nl },
-    [QTYPE_IQ4_XS]  = { "iq4_xs",  23, NULL, 256, BLOCK(iq4_xs),  QACT_Q8,  NULL, decode_iq4_xs,  NULL },
-    [QTYPE_MXFP4]   = { "mxfp4",   39, NULL,  32, BLOCK(mxfp4),   QACT_Q8,  NULL, decode_mxfp4,   encode_mxfp4 },
-    [QTYPE_NVFP4]   = { "nvfp4",   40, NULL,  64, BLOCK(nvfp4),   QACT_F32, NULL, decode_nvfp4,   NULL },
-    [QTYPE_TQ1_0]   = { "tq1_0",   34, NULL, 256, BLOCK(tq1_0),   QACT_F32, NULL, decode_tq1_0,   NULL },
-    [QTYPE_TQ2_0]   = { "tq2_0",   35, NULL, 256, BLOCK(tq2_0),   QACT_F32, NULL, decode_tq2_0,   NULL },
+
+    /* GGUF: 4-bit and ternary codes for the values of a fixed table */
+    [QTYPE_IQ4_NL] = { "iq4_nl", 20, NULL,  32, BLOCK(iq4_nl), QACT_Q8,  NULL, decode_iq4_nl, encode_iq4_nl },
+    [QTYPE_IQ4_XS] = { "iq4_xs", 23, NULL, 256, BLOCK(iq4_xs), QACT_Q8,  NULL, decode_iq4_xs, NULL },
+    [QTYPE_MXFP4]  = { "mxfp4",  39, NULL,  32, BLOCK(mxfp4),  QACT_Q8,  NULL, decode_mxfp4,  encode_mxfp4 },
+    [QTYPE_NVFP4]  = { "nvfp4",  40, NULL,  64, BLOCK(nvfp4),  QACT_F32, NULL, decode_nvfp4,  NULL },
+    [QTYPE_TQ1_0]  = { "tq1_0",  34, NULL, 256, BLOCK(tq1_0),  QACT_F32, NULL, decode_tq1_0,  NULL },
+    [QTYPE_TQ2_0]  = { "tq2_0",  35, NULL, 256, BLOCK(tq2_0),  QACT_F32, NULL, decode_tq2_0,  NULL },
 
     /* bitsandbytes */
     [QTYPE_NF4]    = { "nf4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_nf4,    encode_nf4 },
@@ -95,6 +98,7 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_FP4]    = { "fp4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_fp4,    encode_fp4 },
     [QTYPE_FP4_DQ] = { "fp4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, decode_fp4_dq, encode_fp4_dq },
 };
+/* clang-format on */
 
 const struct qtype_info *qtype_info(enum qtype t)
 {

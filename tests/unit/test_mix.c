@@ -13,9 +13,17 @@
 /* A tensor of a hybrid MoE with `n_layer` layers, each of which has one attn_v or attn_qkv. */
 static struct mix_tensor tensor(const char *name, int64_t cols, int n_dims, int layer, int n_layer)
 {
-    struct mix_tensor t = { .gguf_name = name, .rows = n_dims > 1 ? 512 : 1, .cols = cols, .n_dims = n_dims,
-                            .layer = layer, .n_layer = n_layer, .i_attn_v = layer, .n_attn_v = n_layer,
-                            .n_expert = 24, .n_head = 4, .n_head_kv = 2 };
+    struct mix_tensor t = { .gguf_name = name,
+                            .rows = n_dims > 1 ? 512 : 1,
+                            .cols = cols,
+                            .n_dims = n_dims,
+                            .layer = layer,
+                            .n_layer = n_layer,
+                            .i_attn_v = layer,
+                            .n_attn_v = n_layer,
+                            .n_expert = 24,
+                            .n_head = 4,
+                            .n_head_kv = 2 };
     return t;
 }
 
@@ -23,7 +31,8 @@ static void expect(enum mix m, struct mix_tensor t, enum qtype want)
 {
     enum qtype got = mix_pick(m, &t);
     if (got != want)
-        fail_msg("%s, %s: %s instead of %s", mix_name(m), t.gguf_name, qtype_info(got)->name, qtype_info(want)->name);
+        fail_msg("%s, %s: %s instead of %s", mix_name(m), t.gguf_name, qtype_info(got)->name,
+                 qtype_info(want)->name);
 }
 
 static void names_list_and_file_types_agree(void **state)
@@ -44,9 +53,21 @@ static void names_list_and_file_types_agree(void **state)
     const struct {
         enum mix mix;
         uint32_t id;
-    } ids[] = { { MIX_F32, 0 },     { MIX_F16, 1 },     { MIX_Q4_0, 2 },    { MIX_Q8_0, 7 },    { MIX_Q4_K_S, 14 },
-                { MIX_Q4_K_M, 15 }, { MIX_Q5_K_S, 16 }, { MIX_Q5_K_M, 17 }, { MIX_Q6_K, 18 },   { MIX_IQ4_NL, 25 },
-                { MIX_BF16, 32 },   { MIX_MXFP4, 38 },  { MIX_NF4, UINT32_MAX } };
+    } ids[] = {
+        {MIX_F32,     0         },
+        { MIX_F16,    1         },
+        { MIX_Q4_0,   2         },
+        { MIX_Q8_0,   7         },
+        { MIX_Q4_K_S, 14        },
+        { MIX_Q4_K_M, 15        },
+        { MIX_Q5_K_S, 16        },
+        { MIX_Q5_K_M, 17        },
+        { MIX_Q6_K,   18        },
+        { MIX_IQ4_NL, 25        },
+        { MIX_BF16,   32        },
+        { MIX_MXFP4,  38        },
+        { MIX_NF4,    UINT32_MAX}
+    };
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         assert_int_equal(mix_file_type(ids[i].mix), ids[i].id);
 }
@@ -57,31 +78,31 @@ static void q8_0_is_what_the_converter_writes(void **state)
     (void)state;
     const struct {
         const char *name;
-        int64_t     cols;
-        int         n_dims;
-        enum qtype  type;
+        int64_t cols;
+        int n_dims;
+        enum qtype type;
     } file[] = {
-        { "output.weight", 256, 2, QTYPE_Q8_0 },
-        { "token_embd.weight", 256, 2, QTYPE_Q8_0 },
-        { "output_norm.weight", 256, 1, QTYPE_F32 },
-        { "blk.0.attn_norm.weight", 256, 1, QTYPE_F32 },
-        { "blk.0.ssm_a", 4, 1, QTYPE_F32 },
-        { "blk.0.ssm_conv1d.weight", 4, 2, QTYPE_F32 },
-        { "blk.0.ssm_dt.bias", 4, 1, QTYPE_F32 },
-        { "blk.0.ssm_alpha.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.0.ssm_beta.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.0.attn_qkv.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.0.attn_gate.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.0.ssm_norm.weight", 128, 1, QTYPE_F32 },
-        { "blk.0.ssm_out.weight", 512, 2, QTYPE_Q8_0 },
-        { "blk.0.ffn_down_exps.weight", 256, 3, QTYPE_Q8_0 },
-        { "blk.0.ffn_gate_inp.weight", 256, 2, QTYPE_F32 },
+        {"output.weight",                    256, 2, QTYPE_Q8_0},
+        { "token_embd.weight",               256, 2, QTYPE_Q8_0},
+        { "output_norm.weight",              256, 1, QTYPE_F32 },
+        { "blk.0.attn_norm.weight",          256, 1, QTYPE_F32 },
+        { "blk.0.ssm_a",                     4,   1, QTYPE_F32 },
+        { "blk.0.ssm_conv1d.weight",         4,   2, QTYPE_F32 },
+        { "blk.0.ssm_dt.bias",               4,   1, QTYPE_F32 },
+        { "blk.0.ssm_alpha.weight",          256, 2, QTYPE_Q8_0},
+        { "blk.0.ssm_beta.weight",           256, 2, QTYPE_Q8_0},
+        { "blk.0.attn_qkv.weight",           256, 2, QTYPE_Q8_0},
+        { "blk.0.attn_gate.weight",          256, 2, QTYPE_Q8_0},
+        { "blk.0.ssm_norm.weight",           128, 1, QTYPE_F32 },
+        { "blk.0.ssm_out.weight",            512, 2, QTYPE_Q8_0},
+        { "blk.0.ffn_down_exps.weight",      256, 3, QTYPE_Q8_0},
+        { "blk.0.ffn_gate_inp.weight",       256, 2, QTYPE_F32 },
         { "blk.0.ffn_gate_inp_shexp.weight", 256, 1, QTYPE_F32 },
-        { "blk.0.ffn_gate_shexp.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.3.attn_k_norm.weight", 256, 1, QTYPE_F32 },
-        { "blk.3.attn_v.weight", 256, 2, QTYPE_Q8_0 },
-        { "blk.8.nextn.eh_proj.weight", 512, 2, QTYPE_Q8_0 },
-        { "blk.8.nextn.enorm.weight", 256, 1, QTYPE_F32 },
+        { "blk.0.ffn_gate_shexp.weight",     256, 2, QTYPE_Q8_0},
+        { "blk.3.attn_k_norm.weight",        256, 1, QTYPE_F32 },
+        { "blk.3.attn_v.weight",             256, 2, QTYPE_Q8_0},
+        { "blk.8.nextn.eh_proj.weight",      512, 2, QTYPE_Q8_0},
+        { "blk.8.nextn.enorm.weight",        256, 1, QTYPE_F32 },
     };
     for (size_t i = 0; i < sizeof file / sizeof *file; i++)
         expect(MIX_Q8_0, tensor(file[i].name, file[i].cols, file[i].n_dims, 0, 9), file[i].type);
@@ -127,7 +148,8 @@ static void q4_k_s_spends_on_the_first_layers(void **state)
     (void)state;
     for (int i = 0; i < 48; i++) {
         expect(MIX_Q4_K_S, tensor("blk.0.attn_v.weight", 256, 2, i, 48), i < 4 ? QTYPE_Q5_K : QTYPE_Q4_K);
-        expect(MIX_Q4_K_S, tensor("blk.0.ffn_down_exps.weight", 256, 3, i, 48), i < 6 ? QTYPE_Q5_K : QTYPE_Q4_K);
+        expect(MIX_Q4_K_S, tensor("blk.0.ffn_down_exps.weight", 256, 3, i, 48),
+               i < 6 ? QTYPE_Q5_K : QTYPE_Q4_K);
         expect(MIX_Q5_K_S, tensor("blk.0.ffn_down_exps.weight", 256, 3, i, 48), QTYPE_Q5_K);
     }
 }
@@ -149,17 +171,24 @@ static void head_and_embedding(void **state)
 {
     (void)state;
     const struct {
-        enum mix   mix;
+        enum mix mix;
         enum qtype head, embed;
     } want[] = {
-        { MIX_F32, QTYPE_F32, QTYPE_F32 },        { MIX_F16, QTYPE_F16, QTYPE_F16 },
-        { MIX_BF16, QTYPE_BF16, QTYPE_BF16 },     { MIX_Q8_0, QTYPE_Q8_0, QTYPE_Q8_0 },
-        { MIX_Q4_0, QTYPE_Q6_K, QTYPE_Q4_0 },     { MIX_Q4_K_S, QTYPE_Q6_K, QTYPE_Q4_K },
-        { MIX_Q4_K_M, QTYPE_Q6_K, QTYPE_Q4_K },   { MIX_Q5_K_S, QTYPE_Q6_K, QTYPE_Q5_K },
-        { MIX_Q5_K_M, QTYPE_Q6_K, QTYPE_Q5_K },   { MIX_Q6_K, QTYPE_Q6_K, QTYPE_Q6_K },
-        { MIX_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL }, { MIX_MXFP4, QTYPE_Q8_0, QTYPE_Q8_0 },
-        { MIX_NF4, QTYPE_BF16, QTYPE_BF16 },      { MIX_NF4_DQ, QTYPE_BF16, QTYPE_BF16 },
-        { MIX_FP4, QTYPE_BF16, QTYPE_BF16 },
+        {MIX_F32,     QTYPE_F32,  QTYPE_F32   },
+        { MIX_F16,    QTYPE_F16,  QTYPE_F16   },
+        { MIX_BF16,   QTYPE_BF16, QTYPE_BF16  },
+        { MIX_Q8_0,   QTYPE_Q8_0, QTYPE_Q8_0  },
+        { MIX_Q4_0,   QTYPE_Q6_K, QTYPE_Q4_0  },
+        { MIX_Q4_K_S, QTYPE_Q6_K, QTYPE_Q4_K  },
+        { MIX_Q4_K_M, QTYPE_Q6_K, QTYPE_Q4_K  },
+        { MIX_Q5_K_S, QTYPE_Q6_K, QTYPE_Q5_K  },
+        { MIX_Q5_K_M, QTYPE_Q6_K, QTYPE_Q5_K  },
+        { MIX_Q6_K,   QTYPE_Q6_K, QTYPE_Q6_K  },
+        { MIX_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL},
+        { MIX_MXFP4,  QTYPE_Q8_0, QTYPE_Q8_0  },
+        { MIX_NF4,    QTYPE_BF16, QTYPE_BF16  },
+        { MIX_NF4_DQ, QTYPE_BF16, QTYPE_BF16  },
+        { MIX_FP4,    QTYPE_BF16, QTYPE_BF16  },
     };
     assert_int_equal(sizeof want / sizeof *want, MIX_COUNT - 1);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -175,8 +204,13 @@ static void head_and_embedding(void **state)
 static void small_tensors_stay_f32_in_every_mix(void **state)
 {
     (void)state;
-    const char *names[] = { "blk.0.ffn_gate_inp.weight", "blk.0.ffn_gate_inp_shexp.weight", "blk.0.attn_norm.weight",
-                            "blk.0.ssm_conv1d.weight", "blk.0.ssm_a", "blk.0.ssm_dt.bias", "token_types.weight",
+    const char *names[] = { "blk.0.ffn_gate_inp.weight",
+                            "blk.0.ffn_gate_inp_shexp.weight",
+                            "blk.0.attn_norm.weight",
+                            "blk.0.ssm_conv1d.weight",
+                            "blk.0.ssm_a",
+                            "blk.0.ssm_dt.bias",
+                            "token_types.weight",
                             "position_embd.weight" };
     for (int m = MIX_NONE + 1; m < MIX_COUNT; m++) {
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -189,18 +223,25 @@ static void rows_that_do_not_fit_fall_back(void **state)
 {
     (void)state;
     const struct {
-        enum mix    mix;
+        enum mix mix;
         const char *name;
-        int64_t     cols;
-        enum qtype  type;
+        int64_t cols;
+        enum qtype type;
     } want[] = {
-        { MIX_Q4_K_M, "blk.4.attn_q.weight", 96, QTYPE_Q5_0 },    { MIX_Q5_K_M, "blk.4.attn_q.weight", 96, QTYPE_Q5_1 },
-        { MIX_Q6_K, "blk.4.attn_q.weight", 96, QTYPE_Q8_0 },      { MIX_Q4_K_M, "output.weight", 96, QTYPE_Q8_0 },
-        { MIX_Q4_0, "output.weight", 96, QTYPE_Q8_0 },            { MIX_Q4_0, "blk.4.attn_q.weight", 96, QTYPE_Q4_0 },
-        { MIX_Q4_K_M, "blk.4.attn_q.weight", 100, QTYPE_F16 },    { MIX_Q8_0, "blk.4.attn_q.weight", 100, QTYPE_F16 },
-        { MIX_Q4_K_M, "output.weight", 100, QTYPE_F16 },          { MIX_MXFP4, "blk.4.ffn_up.weight", 100, QTYPE_F16 },
-        { MIX_NF4, "blk.4.attn_q.weight", 96, QTYPE_BF16 },       { MIX_NF4_DQ, "blk.4.attn_q.weight", 96, QTYPE_BF16 },
-        { MIX_F16, "blk.4.attn_q.weight", 7, QTYPE_F16 },         { MIX_BF16, "blk.4.attn_q.weight", 7, QTYPE_BF16 },
+        {MIX_Q4_K_M,  "blk.4.attn_q.weight", 96,  QTYPE_Q5_0},
+        { MIX_Q5_K_M, "blk.4.attn_q.weight", 96,  QTYPE_Q5_1},
+        { MIX_Q6_K,   "blk.4.attn_q.weight", 96,  QTYPE_Q8_0},
+        { MIX_Q4_K_M, "output.weight",       96,  QTYPE_Q8_0},
+        { MIX_Q4_0,   "output.weight",       96,  QTYPE_Q8_0},
+        { MIX_Q4_0,   "blk.4.attn_q.weight", 96,  QTYPE_Q4_0},
+        { MIX_Q4_K_M, "blk.4.attn_q.weight", 100, QTYPE_F16 },
+        { MIX_Q8_0,   "blk.4.attn_q.weight", 100, QTYPE_F16 },
+        { MIX_Q4_K_M, "output.weight",       100, QTYPE_F16 },
+        { MIX_MXFP4,  "blk.4.ffn_up.weight", 100, QTYPE_F16 },
+        { MIX_NF4,    "blk.4.attn_q.weight", 96,  QTYPE_BF16},
+        { MIX_NF4_DQ, "blk.4.attn_q.weight", 96,  QTYPE_BF16},
+        { MIX_F16,    "blk.4.attn_q.weight", 7,   QTYPE_F16 },
+        { MIX_BF16,   "blk.4.attn_q.weight", 7,   QTYPE_BF16},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         expect(want[i].mix, tensor(want[i].name, want[i].cols, 2, 4, 32), want[i].type);
@@ -218,8 +259,9 @@ static void mxfp4_takes_the_experts_only(void **state)
 static void nf4_takes_every_linear_layer(void **state)
 {
     (void)state;
-    const char *names[] = { "blk.4.attn_q.weight", "blk.0.attn_qkv.weight", "blk.0.ssm_alpha.weight",
-                            "blk.0.ssm_out.weight", "blk.4.ffn_down_exps.weight", "blk.4.ffn_up_shexp.weight",
+    const char *names[] = { "blk.4.attn_q.weight",        "blk.0.attn_qkv.weight",
+                            "blk.0.ssm_alpha.weight",     "blk.0.ssm_out.weight",
+                            "blk.4.ffn_down_exps.weight", "blk.4.ffn_up_shexp.weight",
                             "blk.8.nextn.eh_proj.weight" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         expect(MIX_NF4, tensor(names[i], 64, 2, 0, 9), QTYPE_NF4);
