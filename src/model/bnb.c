@@ -148,10 +148,10 @@ static int read_state(const struct reading *r)
     int rc = tensor_read(r->dir, t, 0, at, t->bytes, r->e);
     if (!rc)
         rc = json_parse(at, t->bytes, &json, r->e);
-    if (rc)
-        err_where(r->e, "tensor %s", t->name);
-    else
+    if (!rc)
         rc = read_fields(r, json);
+    else if (rc == ERR_FORMAT)
+        rc = bad(r, "its quant_state is not valid JSON");
     json_decref(json);
     free(big);
     return rc;

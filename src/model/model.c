@@ -142,6 +142,8 @@ static int load_side(const struct model *m, const char *name, size_t max, json_t
     if (!path)
         return err_set(e, ERR_MEMORY, "no memory for a path");
     int rc = access(path, F_OK) ? 0 : json_load_path(path, max, out, e);
+    if (rc)
+        err_hint(e, "download the file again");
     free(path);
     return rc;
 }
@@ -157,6 +159,8 @@ static int load_config(struct model *m, struct err *e)
         if (rc)
             err_where(e, "%s", path);
     }
+    if (rc)
+        err_hint(e, "compare the file with the model's original config.json");
     free(path);
     return rc;
 }
@@ -271,8 +275,10 @@ static int open_gguf(struct model *m, const struct model_files *f, struct err *e
         rc = settle_vocab(m, e);
     if (!rc)
         rc = refuse_rope_factors(m, e);
-    if (rc)
+    if (rc) {
         err_where(e, "%s", m->path);
+        err_hint(e, "convert the model again, or download the file again");
+    }
     m->shape.tied = !has_tensor(m, ROLE_HEAD, -1);
     struct gguf_string text = gguf_get_str(m->gguf, "tokenizer.chat_template");
     return rc || !text.data ? rc : take_template(m, text.data, text.len, e);

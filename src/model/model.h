@@ -78,9 +78,8 @@ struct weight_source {
     int64_t              scale_first;  /* 4-bit: index of the matrix' first block; FP8: first scale row (of 128) */
     const struct tensor *quant_map;    /* 4-bit: the code table; must equal the type's own */
     const struct tensor *nested_absmax, *nested_map; /* double-quantized only */
-    int64_t              nested_first;               /* the matrix' first group; groups of 256 begin anew there */
     const struct tensor *nested_offset_tensor;       /* our fused-expert files: one offset per matrix, else NULL */
-    int64_t              nested_index;               /* which of them */
+    int64_t              nested_index;               /* which of them; its groups of 256 begin anew in nested_absmax */
     float                nested_offset;
     bool                 blocks_cross_rows; /* 4-bit with cols % 64 != 0: decode the whole tensor, then requantize */
 };

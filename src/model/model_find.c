@@ -197,7 +197,6 @@ static int place_4bit(const struct wanted *w, const struct quant_state *s, struc
     out->quant_map = s->quant_map;
     out->nested_absmax = s->nested_absmax;
     out->nested_map = s->nested_map;
-    out->nested_first = w->index * ((s->blocks + 255) / 256);
     out->nested_offset_tensor = s->nested_offset_tensor;
     out->nested_index = w->index;
     out->nested_offset = s->nested_offset;
