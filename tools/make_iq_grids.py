@@ -27,6 +27,8 @@ HEAD = """/*
  *   iq3_xxs: 3 bits, 0..7 stand for 4 12 20 28 36 44 52 62        iq3_s: 3 bits, digit d stands for 2d + 1
  */
 #include "quant/iq_grids.h"
+
+/* clang-format off */
 """
 
 

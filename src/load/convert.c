@@ -91,15 +91,15 @@ static int load_fp8_plane(struct convert_source *c, struct err *e)
     return rc;
 }
 
-/* Double quantization: dq_plane = f32 offset | f32 map[256] | f32 nested[] | u8 code[], then absmax from it. */
+/* Double quantization: dq_plane as quant/qtype.h lays it out, then absmax from it. */
 static int load_nested_plane(struct convert_source *c, int64_t n, struct err *e)
 {
     const struct weight_source *s = &c->src;
     int64_t groups = (n + NESTED_BLOCK - 1) / NESTED_BLOCK;
-    c->dq_plane = malloc((size_t)(4 + 1024 + 4 * groups + n));
+    c->dq_plane = malloc((size_t)(8 + 1024 + 4 * groups + n));
     if (!c->dq_plane)
         return err_set(e, ERR_MEMORY, "no memory for %lld scales", (long long)n);
-    float *map = (float *)(c->dq_plane + 4), *nested = map + 256, offset = s->nested_offset;
+    float *map = (float *)(c->dq_plane + 8), *nested = map + 256, offset = s->nested_offset;
     uint8_t *code = (uint8_t *)(nested + groups);
     /* Fused experts begin their groups anew in each matrix (doc/formats.md 2.2). */
     int64_t first_group = s->nested_offset_tensor ? s->nested_index * groups : s->scale_first / NESTED_BLOCK;
@@ -113,6 +113,7 @@ static int load_nested_plane(struct convert_source *c, int64_t n, struct err *e)
     if (rc)
         return rc;
     memcpy(c->dq_plane, &offset, sizeof offset);
+    memcpy(c->dq_plane + 4, &(uint32_t){ (uint32_t)groups }, 4);
     for (int64_t b = 0; b < n; b++)
         c->plane[b] = map[code[b]] * nested[b / NESTED_BLOCK] + offset;
     return 0;

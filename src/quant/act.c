@@ -32,7 +32,7 @@ struct q8_row q8_row_at(const void *row, int64_t n)
 static int round_even(float x)
 {
     const float bias = 0x1.8p23f;
-    x = x < 127.0f ? x : 127.0f; /* first, so that the sum cannot leave the exact range and NaN becomes a code */
+    x = x < 127.0f ? x : 127.0f; /* first: the sum cannot leave the exact range, NaN becomes a code */
     x = x > -127.0f ? x : -127.0f;
     return (int)((x + bias) - bias);
 }

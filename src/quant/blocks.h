@@ -12,6 +12,7 @@
 
 enum { K_BLOCK = 256 }; /* weights per block of the k, iq and tq families */
 
+/* clang-format off */
 struct block_q4_0   { uint8_t d[2], qs[16]; };        /* value j: low nibble of qs[j], j + 16: high one */
 struct block_q4_1   { uint8_t d[2], m[2], qs[16]; };
 struct block_q5_0   { uint8_t d[2], qh[4], qs[16]; }; /* qh: bit j is the fifth bit of value j */
@@ -36,6 +37,7 @@ struct block_mxfp4  { uint8_t e, qs[16]; };
 struct block_nvfp4  { uint8_t d[4], qs[32]; };
 struct block_tq1_0  { uint8_t qs[48], qh[4], d[2]; };
 struct block_tq2_0  { uint8_t qs[64], d[2]; };
+/* clang-format on */
 
 static inline uint16_t u16_at(const uint8_t *p)
 {

@@ -12,6 +12,7 @@
 void decode_f32(const struct qmat *w, int64_t row, float *out);
 void decode_f16(const struct qmat *w, int64_t row, float *out);
 void decode_bf16(const struct qmat *w, int64_t row, float *out);
+void decode_f64(const struct qmat *w, int64_t row, float *out); /* rounded to f32 */
 void decode_fp8_e4m3(const struct qmat *w, int64_t row, float *out);
 void decode_fp8_e5m2(const struct qmat *w, int64_t row, float *out);
 void encode_f32(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
@@ -59,7 +60,7 @@ __attribute__((always_inline)) static inline void decode_blocks(const struct qma
                                                                 int block, size_t block_bytes,
                                                                 void (*one)(const void *block, float *x))
 {
-    int64_t        n = w->cols / block;
+    int64_t n = w->cols / block;
     const uint8_t *b = (const uint8_t *)w->data + (size_t)row * (size_t)n * block_bytes;
     for (int64_t i = 0; i < n; i++)
         one(b + (size_t)i * block_bytes, out + i * block);

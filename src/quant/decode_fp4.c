@@ -5,8 +5,9 @@
 #include "quant/decode.h"
 
 /* The 16 points of IQ4_NL and IQ4_XS. */
-static const int8_t iq4_value[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
-                                      1,    13,   25,  38,  53,  69,  89,  113 };
+static const int8_t iq4_value[16] = {
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
+};
 
 /* Twice the values of the float format e2m1 (0, 0.5, 1, 1.5, 2, 3, 4, 6): integers, times half the scale.
  * Code 8 decodes to +0, as in the reference. */
@@ -31,7 +32,7 @@ static void block_iq4_nl(const void *block, float *restrict x)
 static void block_iq4_xs(const void *block, float *restrict x)
 {
     const struct block_iq4_xs *b = block;
-    float    d = f16_at(b->d);
+    float d = f16_at(b->d);
     unsigned high = u16_at(b->scales_h);
     for (int s = 0; s < 8; s++) { /* sub-blocks of 32 with a 6-bit scale */
         int scale = (b->scales_l[s / 2] >> s % 2 * 4 & 15) | (int)(high >> 2 * s & 3) << 4;
@@ -56,7 +57,7 @@ static void block_nvfp4(const void *block, float *restrict x)
     const struct block_nvfp4 *b = block;
     for (int s = 0; s < 4; s++) { /* sub-blocks of 16; the scale is e4m3 without sign, NaN's code is 0 */
         uint8_t code = b->d[s] & 0x7f;
-        float   scale = code == 0x7f ? 0 : e4m3_to_f32(code);
+        float scale = code == 0x7f ? 0 : e4m3_to_f32(code);
         nibbles(x + 16 * s, b->qs + 8 * s, 8, scale * 0.5f, e2m1_twice);
     }
 }

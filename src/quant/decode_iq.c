@@ -1,7 +1,7 @@
 /*
  * decode_iq.c: GGUF's IQ1, IQ2 and IQ3: blocks of 256, groups of 8 (IQ3: two of 4) values taken from a
- * grid by an 8- to 11-bit index, with the signs beside it. The XXS and XS formats store seven of a group's eight
- * signs; the eighth makes the number of minus signs even.
+ * grid by an 8- to 11-bit index, with the signs beside it. The XXS and XS formats store seven of a group's
+ * eight signs; the eighth makes the number of minus signs even.
  *
  * ib counts the 8 sub-blocks of 32 values, l the 4 groups in each.
  */
@@ -39,8 +39,8 @@ static void block_iq2_xxs(const void *block, float *restrict x)
     float d = f16_at(b->d);
     for (int ib = 0; ib < 8; ib++) { /* 4 grid bytes, then 4 x 7 sign bits and a 4-bit scale */
         const uint8_t *index = b->qs + 8 * ib;
-        uint32_t       signs = u32_at(index + 4);
-        float          scale = d * (0.5f + (float)(signs >> 28)) * 0.25f;
+        uint32_t signs = u32_at(index + 4);
+        float scale = d * (0.5f + (float)(signs >> 28)) * 0.25f;
         for (int l = 0; l < 4; l++)
             group_iq2(x + 32 * ib + 8 * l, scale, iq_grid2xxs[index[l]], even_signs(signs >> 7 * l & 127));
     }
@@ -52,7 +52,7 @@ static void block_iq2_xs(const void *block, float *restrict x)
     float d = f16_at(b->d);
     for (int g = 0; g < 32; g++) { /* 9 bits of index, 7 of sign */
         unsigned code = u16_at(b->qs + 2 * g);
-        float    scale = scale_iq2(d, b->scales[g / 4], g % 4);
+        float scale = scale_iq2(d, b->scales[g / 4], g % 4);
         group_iq2(x + 8 * g, scale, iq_grid2xs[code & 511], even_signs(code >> 9));
     }
 }
@@ -62,7 +62,7 @@ static void block_iq2_s(const void *block, float *restrict x)
     const struct block_iq2_s *b = block;
     float d = f16_at(b->d);
     for (int g = 0; g < 32; g++) {
-        int      ib = g / 4, l = g % 4;
+        int ib = g / 4, l = g % 4;
         unsigned index = b->qs[g] | (b->qh[ib] >> 2 * l & 3u) << 8;
         group_iq2(x + 8 * g, scale_iq2(d, b->scales[ib], l), iq_grid2s[index], b->signs[g]);
     }
@@ -75,7 +75,7 @@ static void block_iq3_xxs(const void *block, float *restrict x)
     float d = f16_at(b->d);
     for (int g = 0; g < 32; g++) {
         uint32_t word = u32_at(b->signs + g / 4 * 4); /* 4 x 7 sign bits and a 4-bit scale */
-        float    scale = d * (0.5f + (float)(word >> 28)) * 0.5f;
+        float scale = d * (0.5f + (float)(word >> 28)) * 0.5f;
         unsigned signs = even_signs(word >> 7 * (g % 4) & 127);
         for (int j = 0; j < 8; j++) {
             unsigned grid = iq_grid3xxs[b->qs[2 * g + j / 4]];
@@ -89,9 +89,9 @@ static void block_iq3_s(const void *block, float *restrict x)
     const struct block_iq3_s *b = block;
     float d = f16_at(b->d);
     for (int quad = 0; quad < 64; quad++) { /* 4 values each */
-        int      ib = quad / 8;
+        int ib = quad / 8;
         unsigned nibble = b->scales[ib / 2] >> ib % 2 * 4 & 15;
-        float    scale = d * (float)(1 + 2 * nibble);
+        float scale = d * (float)(1 + 2 * nibble);
         unsigned grid = iq_grid3s[b->qs[quad] | (b->qh[ib] >> quad % 8 & 1u) << 8];
         unsigned signs = b->signs[quad / 2] >> quad % 2 * 4;
         for (int j = 0; j < 4; j++)
@@ -112,8 +112,8 @@ static void block_iq1_s(const void *block, float *restrict x)
     float d = f16_at(b->d);
     for (int ib = 0; ib < 8; ib++) { /* qh: 4 x 3 high index bits, a 3-bit scale, the sign of delta */
         unsigned qh = u16_at(b->qh + 2 * ib);
-        float    scale = d * (float)(2 * (qh >> 12 & 7) + 1);
-        float    delta = qh & 0x8000 ? -0.125f : 0.125f;
+        float scale = d * (float)(2 * (qh >> 12 & 7) + 1);
+        float delta = qh & 0x8000 ? -0.125f : 0.125f;
         for (int l = 0; l < 4; l++) {
             unsigned index = b->qs[4 * ib + l] | (qh >> 3 * l & 7) << 8;
             group_iq1(x + 32 * ib + 8 * l, scale, iq_grid1s[index], delta);
@@ -131,9 +131,9 @@ static void block_iq1_m(const void *block, float *restrict x)
     }
     float d = f16_to_f32((uint16_t)d_bits);
     for (int g = 0; g < 32; g++) {
-        int      ib = g / 4, l = g % 4;
+        int ib = g / 4, l = g % 4;
         unsigned half = b->qh[g / 2] >> g % 2 * 4; /* 3 high index bits, the sign of delta */
-        float    scale = d * (float)(2 * (sc[ib / 2] >> (6 * (ib % 2) + l / 2 * 3) & 7) + 1);
+        float scale = d * (float)(2 * (sc[ib / 2] >> (6 * (ib % 2) + l / 2 * 3) & 7) + 1);
         group_iq1(x + 8 * g, scale, iq_grid1s[b->qs[g] | (half & 7) << 8], half & 8 ? -0.125f : 0.125f);
     }
 }

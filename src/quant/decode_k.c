@@ -10,7 +10,7 @@ static void block_q2_k(const void *block, float *restrict x)
     const struct block_q2_k *restrict b = block;
     float d = f16_at(b->d), dmin = f16_at(b->dmin);
     for (int s = 0; s < 16; s++) { /* sub-blocks of 16 */
-        int   shift = s % 8 / 2 * 2;
+        int shift = s % 8 / 2 * 2;
         float scale = d * (float)(b->scales[s] & 15), min = dmin * (float)(b->scales[s] >> 4);
         const uint8_t *restrict qs = b->qs + s / 8 * 32 + s % 2 * 16;
         for (int l = 0; l < 16; l++)
@@ -31,7 +31,7 @@ static void block_q3_k(const void *block, float *restrict x)
     const struct block_q3_k *restrict b = block;
     float d = f16_at(b->d);
     for (int s = 0; s < 16; s++) {
-        int   shift = s % 8 / 2 * 2, bit = s / 2;
+        int shift = s % 8 / 2 * 2, bit = s / 2;
         float scale = d * (float)q3_scale(b->scales, s);
         const uint8_t *restrict qs = b->qs + s / 8 * 32 + s % 2 * 16;
         const uint8_t *restrict hmask = b->hmask + s % 2 * 16;
@@ -77,7 +77,7 @@ static void block_q6_k(const void *block, float *restrict x)
     const struct block_q6_k *restrict b = block;
     float d = f16_at(b->d);
     for (int s = 0; s < 16; s++) {
-        int   t = s % 8 / 2, shift = t / 2 * 4;
+        int t = s % 8 / 2, shift = t / 2 * 4;
         float scale = d * (float)b->scales[s];
         const uint8_t *restrict ql = b->ql + s / 8 * 64 + t % 2 * 32 + s % 2 * 16;
         const uint8_t *restrict qh = b->qh + s / 8 * 32 + s % 2 * 16;

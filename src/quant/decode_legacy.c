@@ -24,7 +24,7 @@ static void block_q4_1(const void *block, float *restrict x)
 static void block_q5_0(const void *block, float *restrict x)
 {
     const struct block_q5_0 *restrict b = block;
-    float    d = f16_at(b->d);
+    float d = f16_at(b->d);
     uint32_t qh = u32_at(b->qh);
     for (int j = 0; j < 16; j++) {
         int lo = (b->qs[j] & 15) | (int)(qh >> j & 1) << 4;
@@ -37,7 +37,7 @@ static void block_q5_0(const void *block, float *restrict x)
 static void block_q5_1(const void *block, float *restrict x)
 {
     const struct block_q5_1 *restrict b = block;
-    float    d = f16_at(b->d), m = f16_at(b->m);
+    float d = f16_at(b->d), m = f16_at(b->m);
     uint32_t qh = u32_at(b->qh);
     for (int j = 0; j < 16; j++) {
         int lo = (b->qs[j] & 15) | (int)(qh >> j & 1) << 4;

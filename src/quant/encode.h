@@ -21,34 +21,43 @@
  * data. cols is a multiple of the format's block. GGUF formats ignore scale and absmax. */
 
 /* encode_ggml.c: blocks of 32 */
-void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_q4_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_q5_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_q5_1(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_iq4_nl(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
+void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_q4_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_q5_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_q5_1(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_iq4_nl(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                   const float *src);
+void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                  const float *src);
 
 /* encode_k.c: super-blocks of 256 */
-void encode_q4_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_q5_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_q6_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
+void encode_q4_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_q5_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
+void encode_q6_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src);
 
 /* bnb.c: blocks of 64. The plain formats write their blocks' absmax to the scale plane; the double-quantized
  * ones write it to absmax and leave the scale plane to finish_double_quant. */
-void encode_nf4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_nf4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_fp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
-void encode_fp4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src);
+void encode_nf4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                const float *src);
+void encode_nf4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                   const float *src);
+void encode_fp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                const float *src);
+void encode_fp4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                   const float *src);
 
 /* Signature of qtype_info.decode: stored row `row` as f32. */
 void decode_nf4(const struct qmat *w, int64_t row, float *out);
 void decode_nf4_dq(const struct qmat *w, int64_t row, float *out);
 void decode_fp4(const struct qmat *w, int64_t row, float *out);
 void decode_fp4_dq(const struct qmat *w, int64_t row, float *out);
-
-/* Signature of qtype_info.scale_bytes; rows * cols must fit into 63 bits. The same plane for NF4 and FP4. */
-size_t bnb_scale_bytes(int64_t rows, int64_t cols);
-size_t bnb_dq_scale_bytes(int64_t rows, int64_t cols);
 
 /* Fills the whole scale plane of a double-quantized matrix from m->absmax, whose entries must all be there. */
 void finish_double_quant(const struct qmat_encoder *m);

@@ -98,7 +98,8 @@ static void q8_0_block(uint8_t *out, const float *x)
         out[2 + i] = (uint8_t)round_away(x[i] * inverse);
 }
 
-void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src)
 {
     (void)scale, (void)absmax;
     encode_blocks(q8_0_block, 34, data, row, n_rows, cols, src);
@@ -116,7 +117,8 @@ static void q4_0_block(uint8_t *out, const float *x)
     put_nibbles(out + 2, code);
 }
 
-void encode_q4_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_q4_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src)
 {
     (void)scale, (void)absmax;
     encode_blocks(q4_0_block, 18, data, row, n_rows, cols, src);
@@ -144,7 +146,8 @@ static void q5_0_block(uint8_t *out, const float *x)
     put_nibbles(out + 6, code);
 }
 
-void encode_q5_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_q5_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src)
 {
     (void)scale, (void)absmax;
     encode_blocks(q5_0_block, 22, data, row, n_rows, cols, src);
@@ -169,7 +172,8 @@ static void q5_1_block(uint8_t *out, const float *x)
     put_nibbles(out + 8, code);
 }
 
-void encode_q5_1(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_q5_1(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                 const float *src)
 {
     (void)scale, (void)absmax;
     encode_blocks(q5_1_block, 24, data, row, n_rows, cols, src);
@@ -208,7 +212,8 @@ static void mxfp4_block(uint8_t *out, const float *x)
     put_nibbles(out + 1, code);
 }
 
-void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                  const float *src)
 {
     (void)scale, (void)absmax;
     encode_blocks(mxfp4_block, 17, data, row, n_rows, cols, src);
@@ -300,7 +305,8 @@ static void iq4_nl_blocks(uint8_t *out, const float *src, int n)
     }
 }
 
-void encode_iq4_nl(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols, const float *src)
+void encode_iq4_nl(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
+                   const float *src)
 {
     (void)scale, (void)absmax;
     int64_t  per_row = cols / BLOCK, n_blocks = n_rows * per_row;

@@ -8,6 +8,8 @@
  */
 #include "quant/iq_grids.h"
 
+/* clang-format off */
+
 /* IQ2_XXS: 8 digits of 2 bits */
 const uint16_t iq_grid2xxs[256] = {
     0x0000, 0x0002, 0x0005, 0x0008, 0x000a, 0x0011, 0x0014, 0x0020, 0x0022, 0x0028, 0x002a, 0x0041,

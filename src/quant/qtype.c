@@ -2,12 +2,12 @@
 #include "quant/qtype.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/checked.h"
 #include "quant/blocks.h"
 #include "quant/decode.h"
 #include "quant/encode.h"
+#include "quant/names.h"
 
 enum { FP8_TILE = 128, BNB_BLOCK = 64, BNB_NESTED = 256 };
 
@@ -30,11 +30,12 @@ static size_t scale_bnb(int64_t rows, int64_t cols)
 static size_t scale_bnb_dq(int64_t rows, int64_t cols)
 {
     int64_t n = rows * (cols / BNB_BLOCK);
-    return sizeof(float) * (size_t)(1 + 256 + ceil_div(n, BNB_NESTED)) + (size_t)n;
+    return sizeof(float) * (size_t)(2 + 256 + ceil_div(n, BNB_NESTED)) + (size_t)n;
 }
 
 #define BLOCK(name) sizeof(struct block_##name)
 
+/* clang-format off */
 /* A new format is a row here. */
 static const struct qtype_info table[QTYPE_COUNT] = {
     /* [type] = name, GGUF id, safetensors dtype, block, its bytes, act, scale plane, decode, encode */
@@ -44,7 +45,7 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_F32]  = { "f32",   0, "F32",  1, 4, QACT_F32, NULL, decode_f32,  encode_f32 },
     [QTYPE_F16]  = { "f16",   1, "F16",  1, 2, QACT_F32, NULL, decode_f16,  encode_f16 },
     [QTYPE_BF16] = { "bf16", 30, "BF16", 1, 2, QACT_F32, NULL, decode_bf16, encode_bf16 },
-    [QTYPE_F64]  = { "f64",  28, "F64",  1, 8, QACT_F32, NULL, NULL,        NULL },
+    [QTYPE_F64]  = { "f64",  28, "F64",  1, 8, QACT_F32, NULL, decode_f64,  NULL },
     [QTYPE_I8]   = { "i8",   24, "I8",   1, 1, QACT_F32, NULL, NULL,        NULL },
     [QTYPE_I16]  = { "i16",  25, "I16",  1, 2, QACT_F32, NULL, NULL,        NULL },
     [QTYPE_I32]  = { "i32",  26, "I32",  1, 4, QACT_F32, NULL, NULL,        NULL },
@@ -74,7 +75,7 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_Q6_K] = { "q6_k", 14, NULL, 256, BLOCK(q6_k), QACT_Q8,  NULL, decode_q6_k, NULL },
     [QTYPE_Q8_K] = { "q8_k", 15, NULL, 256, BLOCK(q8_k), QACT_F32, NULL, decode_q8_k, NULL },
 
-    /* GGUF: codes into grids and tables */
+    /* GGUF: indexes into grids */
     [QTYPE_IQ1_S]   = { "iq1_s",   19, NULL, 256, BLOCK(iq1_s),   QACT_F32, NULL, decode_iq1_s,   NULL },
     [QTYPE_IQ1_M]   = { "iq1_m",   29, NULL, 256, BLOCK(iq1_m),   QACT_F32, NULL, decode_iq1_m,   NULL },
     [QTYPE_IQ2_XXS] = { "iq2_xxs", 16, NULL, 256, BLOCK(iq2_xxs), QACT_F32, NULL, decode_iq2_xxs, NULL },
@@ -82,34 +83,26 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_IQ2_S]   = { "iq2_s",   22, NULL, 256, BLOCK(iq2_s),   QACT_F32, NULL, decode_iq2_s,   NULL },
     [QTYPE_IQ3_XXS] = { "iq3_xxs", 18, NULL, 256, BLOCK(iq3_xxs), QACT_F32, NULL, decode_iq3_xxs, NULL },
     [QTYPE_IQ3_S]   = { "iq3_s",   21, NULL, 256, BLOCK(iq3_s),   QACT_F32, NULL, decode_iq3_s,   NULL },
-    [QTYPE_IQ4_NL]  = { "iq4_nl",  20, NULL,  32, BLOCK(iq4_nl),  QACT_Q8,  NULL, decode_iq4_nl,  encode_iq4_nl },
-    [QTYPE_IQ4_XS]  = { "iq4_xs",  23, NULL, 256, BLOCK(iq4_xs),  QACT_Q8,  NULL, decode_iq4_xs,  NULL },
-    [QTYPE_MXFP4]   = { "mxfp4",   39, NULL,  32, BLOCK(mxfp4),   QACT_Q8,  NULL, decode_mxfp4,   encode_mxfp4 },
-    [QTYPE_NVFP4]   = { "nvfp4",   40, NULL,  64, BLOCK(nvfp4),   QACT_F32, NULL, decode_nvfp4,   NULL },
-    [QTYPE_TQ1_0]   = { "tq1_0",   34, NULL, 256, BLOCK(tq1_0),   QACT_F32, NULL, decode_tq1_0,   NULL },
-    [QTYPE_TQ2_0]   = { "tq2_0",   35, NULL, 256, BLOCK(tq2_0),   QACT_F32, NULL, decode_tq2_0,   NULL },
+
+    /* GGUF: 4-bit and ternary codes for the values of a fixed table */
+    [QTYPE_IQ4_NL] = { "iq4_nl", 20, NULL,  32, BLOCK(iq4_nl), QACT_Q8,  NULL, decode_iq4_nl, encode_iq4_nl },
+    [QTYPE_IQ4_XS] = { "iq4_xs", 23, NULL, 256, BLOCK(iq4_xs), QACT_Q8,  NULL, decode_iq4_xs, NULL },
+    [QTYPE_MXFP4]  = { "mxfp4",  39, NULL,  32, BLOCK(mxfp4),  QACT_Q8,  NULL, decode_mxfp4,  encode_mxfp4 },
+    [QTYPE_NVFP4]  = { "nvfp4",  40, NULL,  64, BLOCK(nvfp4),  QACT_F32, NULL, decode_nvfp4,  NULL },
+    [QTYPE_TQ1_0]  = { "tq1_0",  34, NULL, 256, BLOCK(tq1_0),  QACT_F32, NULL, decode_tq1_0,  NULL },
+    [QTYPE_TQ2_0]  = { "tq2_0",  35, NULL, 256, BLOCK(tq2_0),  QACT_F32, NULL, decode_tq2_0,  NULL },
 
     /* bitsandbytes */
-    [QTYPE_NF4]    = { "nf4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    NULL, NULL },
-    [QTYPE_NF4_DQ] = { "nf4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, NULL, NULL },
-    [QTYPE_FP4]    = { "fp4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    NULL, NULL },
-    [QTYPE_FP4_DQ] = { "fp4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, NULL, NULL },
+    [QTYPE_NF4]    = { "nf4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_nf4,    encode_nf4 },
+    [QTYPE_NF4_DQ] = { "nf4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, decode_nf4_dq, encode_nf4_dq },
+    [QTYPE_FP4]    = { "fp4",    -1, NULL, 64, 32, QACT_F32, scale_bnb,    decode_fp4,    encode_fp4 },
+    [QTYPE_FP4_DQ] = { "fp4-dq", -1, NULL, 64, 32, QACT_F32, scale_bnb_dq, decode_fp4_dq, encode_fp4_dq },
 };
+/* clang-format on */
 
 const struct qtype_info *qtype_info(enum qtype t)
 {
     return (unsigned)t < QTYPE_COUNT ? &table[t] : &table[QTYPE_NONE];
-}
-
-/* Letter case is ignored, and '-' and '_' are the same. */
-static bool same_name(const char *a, const char *b)
-{
-    for (; *a && *b; a++, b++) {
-        char p[] = { *a == '_' ? '-' : *a, 0 }, q[] = { *b == '_' ? '-' : *b, 0 };
-        if (strcasecmp(p, q))
-            return false;
-    }
-    return *a == *b;
 }
 
 enum qtype qtype_from_name(const char *name)
@@ -193,4 +186,10 @@ bool qtype_needs_absmax(enum qtype t)
 void qmat_encode(const struct qmat_encoder *m, int64_t row, int64_t n_rows, const float *src)
 {
     qtype_info(m->type)->encode(m->data, m->scale, m->absmax, row, n_rows, m->cols, src);
+}
+
+void qmat_encode_finish(const struct qmat_encoder *m)
+{
+    if (qtype_needs_absmax(m->type))
+        finish_double_quant(m);
 }

@@ -30,8 +30,9 @@ enum qtype {
     /* bitsandbytes, blocks of 64 along cols (cols % 64 == 0), codes two per byte, first one in the high nibble.
      * NF4, FP4: scale plane f32 absmax[rows * cols / 64].
      * NF4_DQ, FP4_DQ: scale plane, n = rows * cols / 64:
-     *   f32 offset; f32 map[256]; f32 nested_absmax[ceil(n / 256)]; u8 code[n]
-     *   absmax[b] = map[code[b]] * nested_absmax[b / 256] + offset                                          */
+     *   f32 offset; u32 n_group; f32 map[256]; f32 nested_absmax[n_group]; u8 code[n]
+     *   absmax[b] = map[code[b]] * nested_absmax[b / 256] + offset
+     * n_group = ceil(n / 256) lies in the plane because a slice of the matrix does not know the whole one's rows. */
     QTYPE_NF4, QTYPE_NF4_DQ, QTYPE_FP4, QTYPE_FP4_DQ,
     QTYPE_COUNT
 };
@@ -126,9 +127,10 @@ struct mix_tensor {
     int         n_expert, n_head, n_head_kv;
     bool        tied;        /* token_embd also serves as the head */
 };
-/* The storage type for this tensor; F32 where mixes never quantize; falls back when cols is no multiple. */
+/* The storage type for this tensor; F32 where mixes never quantize; falls back when cols is no multiple.
+ * NONE only for MIX_NONE. */
 enum qtype mix_pick(enum mix m, const struct mix_tensor *t);
-/* general.file_type for GGUF. */
+/* general.file_type for GGUF; UINT32_MAX for mixes that GGUF cannot store (NF4, FP4). */
 uint32_t mix_file_type(enum mix m);
 
 #endif

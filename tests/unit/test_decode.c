@@ -15,10 +15,10 @@
 
 /* One record of tests/data/quant_decode.bin (tools/make_quant_fixtures.py). */
 struct record {
-    char     name[16];
+    char name[16];
     uint32_t rows, cols, data_bytes, scale_bytes;
     uint8_t *data, *scale;
-    float   *want; /* [rows][cols] */
+    float *want; /* [rows][cols] */
 };
 
 static uint8_t *read_bytes(FILE *f, size_t n)
@@ -66,11 +66,11 @@ static int count_differences(const struct record *r, const float *got, uint32_t 
     return bad;
 }
 
-/* The whole matrix, then its last rows as a slice; the output ends at an allocation's end for the sanitizers. */
+/* The whole matrix, then its last row as a slice; the output ends with its allocation, for the sanitizers. */
 static int check_record(const struct record *r)
 {
     enum qtype type = qtype_from_name(r->name);
-    size_t     data_bytes, scale_bytes;
+    size_t data_bytes, scale_bytes;
     assert_int_not_equal(type, QTYPE_NONE);
     assert_true(qtype_sizes(type, r->rows, r->cols, &data_bytes, &scale_bytes));
     assert_int_equal(data_bytes, r->data_bytes);
@@ -94,9 +94,9 @@ static void fixtures_decode_to_the_reference_floats(void **state)
     FILE *f = fopen("tests/data/quant_decode.bin", "rb");
     if (!f)
         fail_msg("tests/data/quant_decode.bin: run from the top of the repository");
-    bool          seen[QTYPE_COUNT] = { false };
+    bool seen[QTYPE_COUNT] = { false };
     struct record r;
-    int           bad = 0;
+    int bad = 0;
     while (read_record(f, &r)) {
         bad += check_record(&r);
         seen[qtype_from_name(r.name)] = true;
@@ -115,8 +115,8 @@ static void fp8_takes_the_scale_of_its_tile(void **state)
     (void)state;
     enum { ROWS = 130, COLS = 200 };
     static uint8_t data[ROWS * COLS];
-    static float   out[COLS];
-    const float    scale[4] = { 2, 3, 5, 7 };
+    static float out[COLS];
+    const float scale[4] = { 2, 3, 5, 7 };
     memset(data, 0x38, sizeof data); /* 1.0 */
     struct qmat w = { QTYPE_FP8_E4M3, ROWS, COLS, 0, data, scale };
     for (int r = 0; r < ROWS; r++) {
@@ -132,10 +132,11 @@ static void fp8_takes_the_scale_of_its_tile(void **state)
 /* CRC-32 (as zlib's) of the entries' lower-case hexadecimal text, `width` characters each. */
 static uint32_t crc_of_hex(const uint16_t *table, int n, int width)
 {
+    static const char hex[] = "0123456789abcdef";
     uint32_t crc = 0xffffffff;
     for (int i = 0; i < n; i++)
         for (int digit = width - 1; digit >= 0; digit--) {
-            crc ^= (uint32_t)"0123456789abcdef"[table[i] >> 4 * digit & 15];
+            crc ^= (uint8_t)hex[table[i] >> 4 * digit & 15];
             for (int bit = 0; bit < 8; bit++)
                 crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
         }
