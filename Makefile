@@ -23,7 +23,7 @@ SAN_FLAGS += $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer-no-link$(comma)addre
 # Kernels: one folder of files per instruction set, named *_avx2.c and *_avx512.c; chosen at run time.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c -mbmi2
 AVX512_FLAGS := -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx512vbmi
-KERNEL_FLAGS := -O3 -fno-tree-pre
+KERNEL_FLAGS := -O3 $(if $(findstring clang,$(CC)),,-fno-tree-pre)
 
 SRC := $(filter-out src/device/cuda/% src/device/cpu/x86/%,$(shell find src -name '*.c' | sort))
 ifeq ($(ARCH),x86_64)

@@ -35,15 +35,19 @@ static inline uint16_t f32_to_bf16(float f)
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
+/* a where condition holds, else b; without a branch, so that loops over arrays become SIMD. */
+static inline uint32_t bits_select(int condition, uint32_t a, uint32_t b)
+{
+    uint32_t mask = -(uint32_t)condition;
+    return (a & mask) | (b & ~mask);
+}
+
 static inline float f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = (h >> 10) & 31, man = h & 0x3ff;
-    if (exp == 31)
-        return f32_from_bits(sign | 0x7f800000 | man << 13);
-    if (exp)
-        return f32_from_bits(sign | (exp + 112) << 23 | man << 13);
-    float tiny = (float)man * 0x1p-24f; /* zero and subnormals */
-    return sign ? -tiny : tiny;
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp_man = h & 0x7fff;
+    uint32_t rebias = bits_select(exp_man >= 0x7c00, 224u << 23, 112u << 23); /* infinity and NaN: to 255 */
+    uint32_t tiny = f32_bits((float)(int32_t)exp_man * 0x1p-24f);             /* zero and subnormals */
+    return f32_from_bits(sign | bits_select(exp_man < 0x400, tiny, (exp_man << 13) + rebias));
 }
 
 static inline uint16_t f32_to_f16(float f)
@@ -63,13 +67,10 @@ static inline uint16_t f32_to_f16(float f)
 
 static inline float e4m3_to_f32(uint8_t b)
 {
-    uint32_t sign = (uint32_t)(b & 0x80) << 24, exp = (b >> 3) & 15, man = b & 7;
-    if (exp == 15 && man == 7)
-        return f32_from_bits(sign | 0x7fc00000);
-    if (exp)
-        return f32_from_bits(sign | (exp + 120) << 23 | man << 20);
-    float tiny = (float)man * 0x1p-9f;
-    return sign ? -tiny : tiny;
+    uint32_t sign = (uint32_t)(b & 0x80) << 24, exp_man = b & 0x7f;
+    uint32_t normal = bits_select(exp_man == 0x7f, 0x7fc00000, (exp_man << 20) + (120u << 23));
+    uint32_t tiny = f32_bits((float)(int32_t)exp_man * 0x1p-9f);
+    return f32_from_bits(sign | bits_select(exp_man < 8, tiny, normal));
 }
 
 static inline float e5m2_to_f32(uint8_t b)

@@ -14,9 +14,10 @@ static unsigned even_signs(unsigned seven)
     return seven | (unsigned)__builtin_parity(seven) << 7;
 }
 
+/* v, negated when bit j of signs is set. */
 static float signed_value(float v, unsigned signs, int j)
 {
-    return signs >> j & 1 ? -v : v;
+    return f32_from_bits(f32_bits(v) ^ (signs >> j & 1) << 31);
 }
 
 /* x[8] = scale * the grid's values, signed. */
