@@ -70,9 +70,9 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     /* GGUF: k-quants */
     [QTYPE_Q2_K] = { "q2_k", 10, NULL, 256, BLOCK(q2_k), QACT_Q8,  NULL, decode_q2_k, NULL },
     [QTYPE_Q3_K] = { "q3_k", 11, NULL, 256, BLOCK(q3_k), QACT_Q8,  NULL, decode_q3_k, NULL },
-    [QTYPE_Q4_K] = { "q4_k", 12, NULL, 256, BLOCK(q4_k), QACT_Q8,  NULL, decode_q4_k, NULL },
-    [QTYPE_Q5_K] = { "q5_k", 13, NULL, 256, BLOCK(q5_k), QACT_Q8,  NULL, decode_q5_k, NULL },
-    [QTYPE_Q6_K] = { "q6_k", 14, NULL, 256, BLOCK(q6_k), QACT_Q8,  NULL, decode_q6_k, NULL },
+    [QTYPE_Q4_K] = { "q4_k", 12, NULL, 256, BLOCK(q4_k), QACT_Q8,  NULL, decode_q4_k, encode_q4_k },
+    [QTYPE_Q5_K] = { "q5_k", 13, NULL, 256, BLOCK(q5_k), QACT_Q8,  NULL, decode_q5_k, encode_q5_k },
+    [QTYPE_Q6_K] = { "q6_k", 14, NULL, 256, BLOCK(q6_k), QACT_Q8,  NULL, decode_q6_k, encode_q6_k },
     [QTYPE_Q8_K] = { "q8_k", 15, NULL, 256, BLOCK(q8_k), QACT_F32, NULL, decode_q8_k, NULL },
 
     /* GGUF: indexes into grids */
