@@ -399,8 +399,10 @@ def bnb_state(name, w, quant_type, nested, out):
     out[name] = q
     for k, v in st.as_dict(packed=True).items():
         out[f"{name}.{k}"] = v
-    st.dtype = torch.float32
-    return dequantize_4bit(q, st).float()
+    # Blocks of 64 run over row ends, as on CUDA; the CPU kernel of bitsandbytes goes wrong there, so let it see rows
+    # of 64.
+    st.dtype, st.shape = torch.float32, torch.Size((w.numel() // 64, 64))
+    return dequantize_4bit(q, st).float().reshape(w.shape)
 
 
 def bnb(name, cls, config_cls, seed, quant_type, nested, **kw):

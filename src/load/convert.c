@@ -101,11 +101,9 @@ static int load_nested_plane(struct convert_source *c, int64_t n, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %lld scales", (long long)n);
     float *map = (float *)(c->dq_plane + 8), *nested = map + 256, offset = s->nested_offset;
     uint8_t *code = (uint8_t *)(nested + groups);
-    /* Fused experts begin their groups anew in each matrix (doc/formats.md 2.2). */
-    int64_t first_group = s->nested_offset_tensor ? s->nested_index * groups : s->scale_first / NESTED_BLOCK;
     int rc = read_floats(c->m, s->nested_map, 0, 256, map, e);
     if (!rc)
-        rc = read_floats(c->m, s->nested_absmax, first_group, groups, nested, e);
+        rc = read_floats(c->m, s->nested_absmax, s->nested_first, groups, nested, e);
     if (!rc && s->nested_offset_tensor)
         rc = read_floats(c->m, s->nested_offset_tensor, s->nested_index, 1, &offset, e);
     if (!rc)
@@ -258,8 +256,7 @@ int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, fl
 
 bool convert_is_copy(const struct weight_source *src, enum qtype target)
 {
-    return src->type == target && src->transform == TRANSFORM_NONE && !src->blocks_cross_rows &&
-           (!is_double(target) || src->scale_first % NESTED_BLOCK == 0);
+    return src->type == target && src->transform == TRANSFORM_NONE && !src->blocks_cross_rows;
 }
 
 int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e)
@@ -300,8 +297,6 @@ static enum qtype as_stored(const struct weight_source *src)
     const struct qtype_info *info = qtype_info(src->type);
     if (src->blocks_cross_rows || src->type == QTYPE_F64 || src->type == QTYPE_Q8_K || !info->decode)
         return QTYPE_F32;
-    if (is_double(src->type) && src->scale_first % NESTED_BLOCK)
-        return src->type == QTYPE_NF4_DQ ? QTYPE_NF4 : QTYPE_FP4;
     return src->type;
 }
 
