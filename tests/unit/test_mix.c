@@ -291,6 +291,30 @@ static void eight_experts_keep_keys_and_values(void **state)
     expect(MIX_Q6_K, out, QTYPE_Q6_K);
 }
 
+static void every_picked_type_can_be_encoded(void **state)
+{
+    (void)state;
+    const char *names[] = { "output.weight",
+                            "token_embd.weight",
+                            "blk.0.attn_v.weight",
+                            "blk.0.attn_output.weight",
+                            "blk.0.ffn_down_exps.weight",
+                            "blk.0.attn_norm.weight" };
+    const int64_t cols[] = { 512, 192, 96, 17 };
+    for (int m = MIX_NONE + 1; m < MIX_COUNT; m++)
+        for (int i = 0; i < 6; i++)
+            for (int c = 0; c < 4; c++) {
+                struct mix_tensor t = tensor(names[i], cols[c], 3, 0, 9);
+                enum qtype type = mix_pick((enum mix)m, &t);
+                assert_true(qtype_fits(type, cols[c]));
+                if (!qtype_info(type)->encode)
+                    fail_msg("%s picks %s, which nothing encodes", mix_name((enum mix)m),
+                             qtype_info(type)->name);
+            }
+    struct mix_tensor t = tensor("blk.0.attn_v.weight", 256, 2, 0, 9);
+    assert_int_equal(mix_pick(MIX_NONE, &t), QTYPE_NONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +330,7 @@ int main(void)
         cmocka_unit_test(mxfp4_takes_the_experts_only),
         cmocka_unit_test(nf4_takes_every_linear_layer),
         cmocka_unit_test(eight_experts_keep_keys_and_values),
+        cmocka_unit_test(every_picked_type_can_be_encoded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
