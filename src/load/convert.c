@@ -101,9 +101,11 @@ static int load_nested_plane(struct convert_source *c, int64_t n, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %lld scales", (long long)n);
     float *map = (float *)(c->dq_plane + 8), *nested = map + 256, offset = s->nested_offset;
     uint8_t *code = (uint8_t *)(nested + groups);
+    /* Fused experts begin their groups anew in each matrix (doc/formats.md 2.2). */
+    int64_t first_group = s->nested_offset_tensor ? s->nested_index * groups : 0;
     int rc = read_floats(c->m, s->nested_map, 0, 256, map, e);
     if (!rc)
-        rc = read_floats(c->m, s->nested_absmax, s->nested_first, groups, nested, e);
+        rc = read_floats(c->m, s->nested_absmax, first_group, groups, nested, e);
     if (!rc && s->nested_offset_tensor)
         rc = read_floats(c->m, s->nested_offset_tensor, s->nested_index, 1, &offset, e);
     if (!rc)
