@@ -13,17 +13,17 @@ static const char marker[] = ".quant_state.bitsandbytes__";
 
 struct quant_states {
     struct quant_state *state;
-    int                 n;
-    int                *of_tensor; /* [n_tensor] index of the tensor's state, or -1 */
+    int n;
+    int *of_tensor; /* [n_tensor] index of the tensor's state, or -1 */
 };
 
 /* One state being read. */
 struct reading {
     const struct tensor_dir *dir;
-    const struct tensor     *json_tensor, *weight;
-    char                     base[NAME_ROOM]; /* the weight's name */
-    struct quant_state      *out;
-    struct err              *e;
+    const struct tensor *json_tensor, *weight;
+    char base[NAME_ROOM]; /* the weight's name */
+    struct quant_state *out;
+    struct err *e;
 };
 
 static int bad(const struct reading *r, const char *why)
@@ -109,10 +109,14 @@ static int read_nested(const struct reading *r, const json_t *json)
         return bad(r, "only nested blocks of 256 in float32 are known");
     s->nested_offset_tensor = part(r, ".nested_offset");
     if (s->nested_offset_tensor)
-        return has(s->nested_offset_tensor, QTYPE_F32, s->n_matrices) ? 0 : bad(r, "\".nested_offset\" has another size");
+        return has(s->nested_offset_tensor, QTYPE_F32, s->n_matrices)
+                   ? 0
+                   : bad(r, "\".nested_offset\" has another size");
     rc = json_get_real(json, "nested_offset", NAN, &offset, r->e);
     s->nested_offset = (float)offset;
-    return rc ? rc : isfinite(s->nested_offset) && s->n_matrices == 1 ? 0 : bad(r, "\"nested_offset\" is missing");
+    return rc                                                 ? rc
+           : isfinite(s->nested_offset) && s->n_matrices == 1 ? 0
+                                                              : bad(r, "\"nested_offset\" is missing");
 }
 
 static int read_fields(const struct reading *r, const json_t *json)
@@ -143,7 +147,8 @@ static int read_state(const struct reading *r)
         return bad(r, "its quant_state is not a short JSON text");
     char *at = t->bytes <= sizeof text ? text : (big = malloc(t->bytes));
     if (!at)
-        return err_set(r->e, ERR_MEMORY, "no memory for a quant_state of %llu bytes", (unsigned long long)t->bytes);
+        return err_set(r->e, ERR_MEMORY, "no memory for a quant_state of %llu bytes",
+                       (unsigned long long)t->bytes);
     json_t *json = NULL;
     int rc = tensor_read(r->dir, t, 0, at, t->bytes, r->e);
     if (!rc)
@@ -157,7 +162,8 @@ static int read_state(const struct reading *r)
     return rc;
 }
 
-static int add_state(struct quant_states *q, const struct tensor_dir *d, const struct tensor *t, struct err *e)
+static int add_state(struct quant_states *q, const struct tensor_dir *d, const struct tensor *t,
+                     struct err *e)
 {
     struct quant_state *s = &q->state[q->n];
     struct reading r = { .dir = d, .json_tensor = t, .out = s, .e = e };

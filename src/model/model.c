@@ -1,6 +1,7 @@
 /*
- * model.c: opens everything one MODEL argument names: headers of the weights, configuration, chat template. What the
- * files cannot be read as is refused here with the reason: foreign quantizations, MLX conversions, ambiguous names.
+ * model.c: opens everything one MODEL argument names: headers of the weights, configuration, chat template.
+ * What the files cannot be read as is refused here with the reason: foreign quantizations, MLX conversions,
+ * ambiguous names.
  *
  * Lives elsewhere: which files (model_files.c), numbers (shape*.c), single weights (model_find.c).
  */
@@ -81,7 +82,8 @@ static int check_quantization(const json_t *config, struct err *e)
 
 /* ---- names ---- */
 
-/* The one prefix under which probe exists; fallback when there is none. Two are an error: the same weight twice. */
+/* The one prefix under which probe exists; fallback when there is none. Two are an error: the same weight
+ * twice. */
 static int find_prefix(const struct model *m, const char *const *prefixes, size_t n, const char *probe,
                        const char **out, struct err *e)
 {
@@ -102,13 +104,15 @@ static int find_prefix(const struct model *m, const char *const *prefixes, size_
     return 0;
 }
 
-/* Releases, text-only exports and repacks differ in where they put "language_model."; vision tensors (model.visual.,
- * visual., vision_tower.) are never asked for. */
+/* Releases, text-only exports and repacks differ in where they put "language_model."; vision tensors
+ * (model.visual., visual., vision_tower.) are never asked for. */
 static int find_prefixes(struct model *m, struct err *e)
 {
-    static const char *const text[] = { "model.language_model.", "model.", "language_model.model.", "language_model.", "" };
+    static const char *const text[] = { "model.language_model.", "model.", "language_model.model.",
+                                        "language_model.", "" };
     static const char *const head[] = { "", "model.", "language_model.", "model.language_model." };
-    static const char *const mtp[] = { "mtp.", "model.mtp.", "language_model.mtp.", "model.language_model.mtp." };
+    static const char *const mtp[] = { "mtp.", "model.mtp.", "language_model.mtp.",
+                                       "model.language_model.mtp." };
     m->prefix = *hf_released_prefixes(&m->shape);
     int rc = find_prefix(m, text, sizeof text / sizeof *text, "embed_tokens.weight", &m->prefix.text, e);
     if (!rc)
@@ -151,7 +155,8 @@ static int load_side(const struct model *m, const char *name, size_t max, json_t
 static int load_config(struct model *m, struct err *e)
 {
     char *path = path_join(m->folder, "config.json");
-    int rc = path ? json_load_path(path, MAX_CONFIG, &m->config, e) : err_set(e, ERR_MEMORY, "no memory for a path");
+    int rc = path ? json_load_path(path, MAX_CONFIG, &m->config, e)
+                  : err_set(e, ERR_MEMORY, "no memory for a path");
     if (!rc) {
         rc = check_quantization(m->config, e);
         if (!rc)
@@ -171,7 +176,8 @@ static void settle_tied(struct model *m)
     const json_t *text = json_object_get(m->config, "text_config");
     const json_t *outer = json_object_get(m->config, "tie_word_embeddings");
     const json_t *inner = json_object_get(text, "tie_word_embeddings");
-    bool denied = (json_is_false(outer) && !json_is_true(inner)) || (json_is_false(inner) && !json_is_true(outer));
+    bool denied =
+        (json_is_false(outer) && !json_is_true(inner)) || (json_is_false(inner) && !json_is_true(outer));
     if (!m->shape.tied && !denied && !has_tensor(m, ROLE_HEAD, -1))
         m->shape.tied = true;
 }

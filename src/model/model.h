@@ -79,7 +79,7 @@ struct weight_source {
     const struct tensor *quant_map;    /* 4-bit: the code table; must equal the type's own */
     const struct tensor *nested_absmax, *nested_map; /* double-quantized only */
     const struct tensor *nested_offset_tensor;       /* our fused-expert files: one offset per matrix, else NULL */
-    int64_t              nested_index;               /* which of them; its groups of 256 begin anew in nested_absmax */
+    int64_t              nested_index;               /* which of them; nested groups begin anew in each */
     float                nested_offset;
     bool                 blocks_cross_rows; /* 4-bit with cols % 64 != 0: decode the whole tensor, then requantize */
 };
@@ -89,12 +89,12 @@ struct weight_source {
 int model_find(const struct model *m, enum role role, int layer, int expert, struct weight_source *out,
                struct err *e);
 
-/* Finds every weight the shape asks for; the first that is missing, has another shape or a format we cannot read is
- * the error. model_open ends with it. */
+/* Finds every weight the shape asks for; the first that is missing, has another shape or a format we cannot
+ * read is the error. model_open ends with it. */
 int model_check(const struct model *m, struct err *e);
 
-/* True when this architecture has the role at that layer (attention roles at attention layers, ...). A tied model has
- * no ROLE_HEAD of its own; model_find gives the embedding for it. */
+/* True when this architecture has the role at that layer (attention roles at attention layers, ...). A tied
+ * model has no ROLE_HEAD of its own; model_find gives the embedding for it. */
 bool model_has(const struct shape *s, enum role role, int layer);
 
 /* The shape the weight must have: matrices per tensor (experts, else 1), rows, cols. */

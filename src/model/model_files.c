@@ -1,6 +1,7 @@
 /*
- * model_files.c: see model_files.h. A directory may hold more than the model: vision towers (mmproj-*.gguf), draft
- * heads (mtp-*.gguf), adapters, reference outputs. Shard names are arbitrary, so the index decides where there is one.
+ * model_files.c: see model_files.h. A directory may hold more than the model: vision towers (mmproj-*.gguf),
+ * draft heads (mtp-*.gguf), adapters, reference outputs. Shard names are arbitrary, so the index decides
+ * where there is one.
  */
 #include "model/model_files.h"
 
@@ -21,7 +22,7 @@ static const char index_suffix[] = ".safetensors.index.json";
 
 struct names {
     char **v;
-    int    n;
+    int n;
 };
 
 static void names_free(struct names *list)
@@ -104,7 +105,8 @@ static int read_index(const struct model_files *f, const char *index, struct nam
 {
     char *path = path_join(f->folder, index);
     json_t *json = NULL;
-    int rc = path ? json_load_path(path, MAX_INDEX, &json, e) : err_set(e, ERR_MEMORY, "no memory for a path");
+    int rc =
+        path ? json_load_path(path, MAX_INDEX, &json, e) : err_set(e, ERR_MEMORY, "no memory for a path");
     const json_t *map = json_object_get(json, "weight_map");
     const char *last = "", *key;
     json_t *file;
@@ -116,8 +118,8 @@ static int read_index(const struct model_files *f, const char *index, struct nam
         if (rc)
             break;
         if (!name || !*name || strchr(name, '/') || !ends_with(name, st_suffix))
-            rc = err_set(e, ERR_FORMAT, "the index names something that is no .safetensors file beside it, for %.100s",
-                         key);
+            rc = err_set(e, ERR_FORMAT,
+                         "the index names something that is no .safetensors file beside it, for %.100s", key);
         else if (strcmp(name, last)) /* runs of tensors share a file: keeps the list short before sorting */
             rc = names_add(shards, name, e);
         last = rc ? last : name;
@@ -141,7 +143,8 @@ static int files_of_index(struct model_files *f, const char *index, struct err *
     int rc = read_index(f, index, &shards, e);
     for (int i = 0; i < shards.n && !rc; i++) {
         if (!exists(f, shards.v[i])) {
-            rc = err_set(e, ERR_FILE, "the shard %.200s is missing; %s lists %d files", shards.v[i], index, shards.n);
+            rc = err_set(e, ERR_FILE, "the shard %.200s is missing; %s lists %d files", shards.v[i], index,
+                         shards.n);
             err_where(e, "%s", f->folder);
             err_hint(e, "finish the download of the model into this directory");
         } else {
@@ -160,7 +163,8 @@ static bool split_name(const char *name, const char *suffix, int *part, int *par
     if (n <= tail || !ends_with(name, suffix))
         return false;
     *prefix = n - tail;
-    return sscanf(name + *prefix, "-%5d-of-%5d%n", part, parts, &used) == 2 && used == 15 && *part > 0 && *parts > 0;
+    return sscanf(name + *prefix, "-%5d-of-%5d%n", part, parts, &used) == 2 && used == 15 && *part > 0 &&
+           *parts > 0;
 }
 
 /* Without an index: one file, or all parts of one split. */
@@ -176,10 +180,12 @@ static int files_without_index(struct model_files *f, const struct names *st, st
                       prefix == first_prefix && !strncmp(st->v[i], st->v[0], prefix);
     }
     if (!one_set) {
-        err_set(e, ERR_FILE, "the directory has %d .safetensors files and no index that says which belong together",
+        err_set(e, ERR_FILE,
+                "the directory has %d .safetensors files and no index that says which belong together",
                 st->n);
         err_where(e, "%s", f->folder);
-        err_hint(e, "download model.safetensors.index.json and all files it lists, or name one .safetensors file");
+        err_hint(
+            e, "download model.safetensors.index.json and all files it lists, or name one .safetensors file");
         return ERR_FILE;
     }
     int rc = 0;
@@ -194,7 +200,8 @@ static int need_config(const struct model_files *f, struct err *e)
         return 0;
     err_set(e, ERR_FILE, "there are safetensors here, but no config.json that says what model they are");
     err_where(e, "%s", f->folder);
-    err_hint(e, "download the model's config.json, tokenizer.json and tokenizer_config.json into this directory");
+    err_hint(
+        e, "download the model's config.json, tokenizer.json and tokenizer_config.json into this directory");
     return ERR_FILE;
 }
 
@@ -202,7 +209,7 @@ static int need_config(const struct model_files *f, struct err *e)
 
 struct listing {
     struct names st, indexes, gguf;
-    bool         side_gguf, pickles;
+    bool side_gguf, pickles;
 };
 
 static void sort_into(struct listing *l, const char *name, int *rc, struct err *e)
@@ -242,8 +249,8 @@ static bool same_split(const char *a, const char *b)
 {
     int part, na, nb;
     size_t pa, pb;
-    return split_name(a, ".gguf", &part, &na, &pa) && split_name(b, ".gguf", &part, &nb, &pb) && na == nb && pa == pb &&
-           !strncmp(a, b, pa);
+    return split_name(a, ".gguf", &part, &na, &pa) && split_name(b, ".gguf", &part, &nb, &pb) && na == nb &&
+           pa == pb && !strncmp(a, b, pa);
 }
 
 static int pick_gguf(struct model_files *f, const struct names *gguf, struct err *e)
@@ -275,7 +282,8 @@ static int no_model(const struct model_files *f, const struct listing *l, struct
     else
         err_set(e, ERR_FILE, "the directory has no model: neither .safetensors nor .gguf files");
     err_where(e, "%s", f->folder);
-    err_hint(e, l->pickles ? "use the model's safetensors release" : "name the directory that holds the model's files");
+    err_hint(e, l->pickles ? "use the model's safetensors release"
+                           : "name the directory that holds the model's files");
     return ERR_FILE;
 }
 
@@ -354,7 +362,8 @@ int model_files_find(struct model_files *f, const char *path, struct err *e)
     memset(f, 0, sizeof *f);
     struct stat st;
     if (stat(path, &st)) {
-        err_set(e, ERR_FILE, errno == ENOENT ? "there is no such file or directory" : "the model cannot be opened: %s",
+        err_set(e, ERR_FILE,
+                errno == ENOENT ? "there is no such file or directory" : "the model cannot be opened: %s",
                 strerror(errno));
         err_where(e, "%s", path);
         err_hint(e, "name a model directory or a .gguf file; check the path: ls \"%s\"", path);
@@ -362,7 +371,10 @@ int model_files_find(struct model_files *f, const char *path, struct err *e)
     }
     bool is_folder = S_ISDIR(st.st_mode);
     const char *slash = strrchr(path, '/');
-    f->folder = is_folder ? strdup(path) : slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    f->folder = is_folder       ? strdup(path)
+                : slash == path ? strdup("/")
+                : slash         ? strndup(path, (size_t)(slash - path))
+                                : strdup(".");
     if (!f->folder)
         return err_set(e, ERR_MEMORY, "no memory for a path");
     if (is_folder)

@@ -1,6 +1,7 @@
 /*
- * model_find.c: from a role to the bytes of its matrix: which tensor, at what offset, in which format, with which
- * scales, and what must be done to the values. Also the check that a checkpoint has everything its shape asks for.
+ * model_find.c: from a role to the bytes of its matrix: which tensor, at what offset, in which format, with
+ * which scales, and what must be done to the values. Also the check that a checkpoint has everything its
+ * shape asks for.
  *
  * 397B has 92,160 expert matrices, so a lookup is a few binary searches by name and no allocation.
  */
@@ -14,14 +15,14 @@ enum { FP8_TILE = 128 };
 
 /* What is being looked for, and how it lies in the tensor that holds it. */
 struct wanted {
-    const struct model  *m;
-    enum role            role;
-    int                  layer, expert;
+    const struct model *m;
+    enum role role;
+    int layer, expert;
     const struct tensor *t;
-    int64_t rows, cols;    /* of the matrix */
-    int64_t n_matrices;    /* such matrices in the tensor; gate and up of fused experts count separately */
-    int64_t index;         /* which of them */
-    int64_t dim[3];        /* the tensor as a whole, dimensions of 1 left out of comparisons */
+    int64_t rows, cols; /* of the matrix */
+    int64_t n_matrices; /* such matrices in the tensor; gate and up of fused experts count separately */
+    int64_t index;      /* which of them */
+    int64_t dim[3];     /* the tensor as a whole, dimensions of 1 left out of comparisons */
 };
 
 /* ---- errors ---- */
@@ -49,7 +50,8 @@ static void print_dims(char *out, size_t room, const int64_t *dim, int n)
         snprintf(out + at, room - at, "]");
 }
 
-static int fail_dims(const struct wanted *w, const struct tensor *t, const int64_t *want, int n, struct err *e)
+static int fail_dims(const struct wanted *w, const struct tensor *t, const int64_t *want, int n,
+                     struct err *e)
 {
     char have[80], need[80];
     print_dims(have, sizeof have, t->dim, t->n_dims);
@@ -58,7 +60,8 @@ static int fail_dims(const struct wanted *w, const struct tensor *t, const int64
         n--;
     }
     print_dims(need, sizeof need, want, n);
-    err_set(e, ERR_FORMAT, "the tensor %s has the shape %s; the configuration asks for %s", t->name, have, need);
+    err_set(e, ERR_FORMAT, "the tensor %s has the shape %s; the configuration asks for %s", t->name, have,
+            need);
     err_hint(e, "check that the configuration and the weights belong to the same model");
     return fail(w, e);
 }
@@ -79,7 +82,8 @@ static int fail_type(const struct wanted *w, const struct tensor *t, struct err 
         if (tensor_dir_find(w->m->dir, name))
             return fail_mlx(w, e);
     }
-    err_set(e, ERR_FORMAT, "the tensor %s has the type %s, which is no weight format here", t->name, t->type_name);
+    err_set(e, ERR_FORMAT, "the tensor %s has the type %s, which is no weight format here", t->name,
+            t->type_name);
     err_hint(e, w->m->kind == MODEL_GGUF ? "use a file quantized with llama.cpp's own types"
                                          : "supported: F32, F16, BF16, FP8 with scales, bitsandbytes 4-bit");
     return fail(w, e);
@@ -87,7 +91,8 @@ static int fail_type(const struct wanted *w, const struct tensor *t, struct err 
 
 /* ---- shapes and types ---- */
 
-/* Equal when dimensions of 1 are left out on both sides: [C, 1, 4] is [C, 4], and a [1, H] gate is a vector. */
+/* Equal when dimensions of 1 are left out on both sides: [C, 1, 4] is [C, 4], and a [1, H] gate is a vector.
+ */
 static bool same_dims(const int64_t *a, int na, const int64_t *b, int nb)
 {
     int i = 0, j = 0;
@@ -139,7 +144,8 @@ static int64_t tiles(int64_t n)
     return (n + FP8_TILE - 1) / FP8_TILE;
 }
 
-/* X_scale_inv [rows / 128][cols / 128], with a leading dimension for fused experts, or one scale for the tensor. */
+/* X_scale_inv [rows / 128][cols / 128], with a leading dimension for fused experts, or one scale for the
+ * tensor. */
 static int find_fp8_scale(const struct wanted *w, struct weight_source *out, struct err *e)
 {
     static const char *const suffixes[] = { "_scale_inv", "_scales_inv", "_scale" };
@@ -164,7 +170,8 @@ static int find_fp8_scale(const struct wanted *w, struct weight_source *out, str
     }
     int64_t halves = stored_rows / w->rows; /* 2: gate and up */
     if (halves > 1 && w->rows % FP8_TILE) {
-        err_set(e, ERR_FORMAT, "the experts of %s are %lld wide, so that scale blocks of 128 rows mix gate and up",
+        err_set(e, ERR_FORMAT,
+                "the experts of %s are %lld wide, so that scale blocks of 128 rows mix gate and up",
                 w->t->name, (long long)w->rows);
         err_hint(e, "use a release with separate experts, or the one that is not FP8");
         return fail(w, e);
@@ -175,7 +182,8 @@ static int find_fp8_scale(const struct wanted *w, struct weight_source *out, str
 
 /* ---- bitsandbytes ---- */
 
-static int place_4bit(const struct wanted *w, const struct quant_state *s, struct weight_source *out, struct err *e)
+static int place_4bit(const struct wanted *w, const struct quant_state *s, struct weight_source *out,
+                      struct err *e)
 {
     if (!same_dims(s->dim, s->n_dims, w->dim, 3)) {
         struct tensor as_plain = *w->t;
@@ -184,8 +192,8 @@ static int place_4bit(const struct wanted *w, const struct quant_state *s, struc
         return fail_dims(w, &as_plain, w->dim, 3, e);
     }
     if (s->n_matrices != w->n_matrices) {
-        err_set(e, ERR_FORMAT, "the 4-bit tensor %s is quantized as %lld matrices instead of %lld", w->t->name,
-                (long long)s->n_matrices, (long long)w->n_matrices);
+        err_set(e, ERR_FORMAT, "the 4-bit tensor %s is quantized as %lld matrices instead of %lld",
+                w->t->name, (long long)s->n_matrices, (long long)w->n_matrices);
         err_hint(e, "quantize the original again: tonne quantize MODEL OUT --type nf4");
         return fail(w, e);
     }
@@ -232,7 +240,8 @@ static int find_safetensors(struct wanted *w, struct err *e)
     w->t = tensor_dir_find(m->dir, name);
     if (w->t)
         return 0;
-    hf_name(&m->shape, &m->prefix, w->role, w->layer, m->shape.arch == ARCH_QWEN35_MOE ? -1 : w->expert, name);
+    hf_name(&m->shape, &m->prefix, w->role, w->layer, m->shape.arch == ARCH_QWEN35_MOE ? -1 : w->expert,
+            name);
     return fail_missing(w, name, e);
 }
 
@@ -264,7 +273,8 @@ static int check_nvfp4(const struct wanted *w, struct err *e)
     snprintf(name, sizeof name, "%.*s.scale", (int)(n - 7), w->t->name);
     if (!tensor_dir_find(w->m->dir, name))
         return 0;
-    err_set(e, ERR_FORMAT, "the NVFP4 tensor %s has a second scale (%s), which is not supported", w->t->name, name);
+    err_set(e, ERR_FORMAT, "the NVFP4 tensor %s has a second scale (%s), which is not supported", w->t->name,
+            name);
     err_hint(e, "use the model in another quantization, such as q4_k_m or mxfp4");
     return fail(w, e);
 }
@@ -298,8 +308,8 @@ int model_find(const struct model *m, enum role role, int layer, int expert, str
         role = ROLE_EMBED;
     bool is_expert = role < ROLE_COUNT && role_is_expert(role);
     if (!model_has(&m->shape, role, layer) || (is_expert && (expert < 0 || expert >= m->shape.n_expert)))
-        return err_set(e, ERR_USAGE, "the model has no weight of role %d at layer %d, expert %d", (int)role, layer,
-                       expert);
+        return err_set(e, ERR_USAGE, "the model has no weight of role %d at layer %d, expert %d", (int)role,
+                       layer, expert);
     struct wanted w = { .m = m, .role = role, .layer = layer, .expert = expert, .n_matrices = 1 };
     int n;
     role_dims(&m->shape, role, &n, &w.rows, &w.cols);
@@ -365,7 +375,8 @@ int model_check(const struct model *m, struct err *e)
 {
     for (int layer = -1; layer < m->shape.n_layer + m->shape.n_mtp; layer++) {
         for (int role = 0; role < ROLE_COUNT; role++) {
-            int rc = model_has(&m->shape, (enum role)role, layer) ? check_role(m, (enum role)role, layer, e) : 0;
+            int rc =
+                model_has(&m->shape, (enum role)role, layer) ? check_role(m, (enum role)role, layer, e) : 0;
             if (rc)
                 return rc;
         }

@@ -1,8 +1,8 @@
 /*
  * names.c: what every weight is called and how large it must be: one table, one row per role.
  *
- * Safetensors names are PREFIX + suffix, where the prefix differs between releases (model.c finds it). GGUF names are
- * "blk.N." + suffix, or the suffix alone outside the layers.
+ * Safetensors names are PREFIX + suffix, where the prefix differs between releases (model.c finds it). GGUF
+ * names are "blk.N." + suffix, or the suffix alone outside the layers.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,11 +13,11 @@
 enum scope { TEXT, HEAD, LAYER, MTP };
 
 struct role_names {
-    enum scope  scope;
+    enum scope scope;
     const char *hf;
     const char *hf_expert; /* per-expert spelling, %d is the expert; NULL: not an expert */
     const char *gguf;
-    const char *gguf_old;  /* for qwen3moe, qwen3 and qwen2 where it differs */
+    const char *gguf_old; /* for qwen3moe, qwen3 and qwen2 where it differs */
 };
 
 static const struct role_names names[ROLE_COUNT] = {
@@ -26,7 +26,8 @@ static const struct role_names names[ROLE_COUNT] = {
     [ROLE_HEAD] = { HEAD, "lm_head.weight", NULL, "output.weight", NULL },
 
     [ROLE_NORM_MIXER] = { LAYER, "input_layernorm.weight", NULL, "attn_norm.weight", NULL },
-    [ROLE_NORM_MLP] = { LAYER, "post_attention_layernorm.weight", NULL, "post_attention_norm.weight", "ffn_norm.weight" },
+    [ROLE_NORM_MLP] = { LAYER, "post_attention_layernorm.weight", NULL, "post_attention_norm.weight",
+                        "ffn_norm.weight" },
 
     [ROLE_Q] = { LAYER, "self_attn.q_proj.weight", NULL, "attn_q.weight", NULL },
     [ROLE_K] = { LAYER, "self_attn.k_proj.weight", NULL, "attn_k.weight", NULL },
@@ -53,13 +54,15 @@ static const struct role_names names[ROLE_COUNT] = {
     [ROLE_DOWN] = { LAYER, "mlp.down_proj.weight", NULL, "ffn_down.weight", NULL },
 
     [ROLE_ROUTER] = { LAYER, "mlp.gate.weight", NULL, "ffn_gate_inp.weight", NULL },
-    [ROLE_EXPERT_GATE] = { LAYER, "mlp.experts.gate_up_proj", "mlp.experts.%d.gate_proj.weight", "ffn_gate_exps.weight",
-                           NULL },
-    [ROLE_EXPERT_UP] = { LAYER, "mlp.experts.gate_up_proj", "mlp.experts.%d.up_proj.weight", "ffn_up_exps.weight", NULL },
-    [ROLE_EXPERT_DOWN] = { LAYER, "mlp.experts.down_proj", "mlp.experts.%d.down_proj.weight", "ffn_down_exps.weight",
-                           NULL },
+    [ROLE_EXPERT_GATE] = { LAYER, "mlp.experts.gate_up_proj", "mlp.experts.%d.gate_proj.weight",
+                           "ffn_gate_exps.weight", NULL },
+    [ROLE_EXPERT_UP] = { LAYER, "mlp.experts.gate_up_proj", "mlp.experts.%d.up_proj.weight",
+                         "ffn_up_exps.weight", NULL },
+    [ROLE_EXPERT_DOWN] = { LAYER, "mlp.experts.down_proj", "mlp.experts.%d.down_proj.weight",
+                           "ffn_down_exps.weight", NULL },
 
-    [ROLE_SHARED_GATE_PROJ] = { LAYER, "mlp.shared_expert.gate_proj.weight", NULL, "ffn_gate_shexp.weight", NULL },
+    [ROLE_SHARED_GATE_PROJ] = { LAYER, "mlp.shared_expert.gate_proj.weight", NULL, "ffn_gate_shexp.weight",
+                                NULL },
     [ROLE_SHARED_UP] = { LAYER, "mlp.shared_expert.up_proj.weight", NULL, "ffn_up_shexp.weight", NULL },
     [ROLE_SHARED_DOWN] = { LAYER, "mlp.shared_expert.down_proj.weight", NULL, "ffn_down_shexp.weight", NULL },
     [ROLE_SHARED_GATE] = { LAYER, "mlp.shared_expert_gate.weight", NULL, "ffn_gate_inp_shexp.weight", NULL },
@@ -92,7 +95,8 @@ const struct hf_prefixes *hf_released_prefixes(const struct shape *s)
     return is_qwen35(s) ? &nested : &flat;
 }
 
-void hf_name(const struct shape *s, const struct hf_prefixes *p, enum role role, int layer, int expert, char *name)
+void hf_name(const struct shape *s, const struct hf_prefixes *p, enum role role, int layer, int expert,
+             char *name)
 {
     const struct role_names *r = &names[role];
     char suffix[96];
@@ -152,7 +156,7 @@ bool model_has(const struct shape *s, enum role role, int layer)
 }
 
 struct dims {
-    int     n; /* matrices */
+    int n; /* matrices */
     int64_t rows, cols;
 };
 

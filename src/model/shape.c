@@ -1,8 +1,8 @@
 /*
  * shape.c: what config.json and GGUF have in common: names of architectures, consistency rules, RoPE.
  *
- * Lives elsewhere: reading config.json (shape_config.c) and GGUF keys (shape_gguf.c); their range tables bound
- * every single number, so that the sums and products of shape.h and role_dims cannot overflow.
+ * Lives elsewhere: reading config.json (shape_config.c) and GGUF keys (shape_gguf.c); their range tables
+ * bound every single number, so that the sums and products of shape.h and role_dims cannot overflow.
  */
 #include "model/shape.h"
 
@@ -30,19 +30,29 @@ const char *arch_gguf_name(enum arch a)
 
 /* How the two kinds of file call the numbers that must agree with each other. */
 struct key_names {
-    const char *source, *vocab, *heads, *kv_heads, *rotary, *k_heads, *v_heads, *experts, *top_k, *d_expert, *d_ff;
+    const char *source, *vocab, *heads, *kv_heads, *rotary, *k_heads, *v_heads, *experts, *top_k, *d_expert,
+        *d_ff;
 };
 
 static const struct key_names config_names = {
-    "config.json", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim * partial_rotary_factor",
-    "linear_num_key_heads", "linear_num_value_heads", "num_experts", "num_experts_per_tok",
-    "moe_intermediate_size", "intermediate_size",
+    "config.json",
+    "vocab_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim * partial_rotary_factor",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "intermediate_size",
 };
 
 static const struct key_names gguf_names = {
-    "the file's metadata", "vocab_size", "attention.head_count", "attention.head_count_kv", "rope.dimension_count",
-    "ssm.group_count", "ssm.time_step_rank", "expert_count", "expert_used_count", "expert_feed_forward_length",
-    "feed_forward_length",
+    "the file's metadata",        "vocab_size",           "attention.head_count",
+    "attention.head_count_kv",    "rope.dimension_count", "ssm.group_count",
+    "ssm.time_step_rank",         "expert_count",         "expert_used_count",
+    "expert_feed_forward_length", "feed_forward_length",
 };
 
 static int check_heads(const struct shape *s, const struct key_names *k, struct err *e)
@@ -51,8 +61,8 @@ static int check_heads(const struct shape *s, const struct key_names *k, struct 
         return err_set(e, ERR_FORMAT, "%s is %d, not a multiple of %s, which is %d", k->heads, s->n_head,
                        k->kv_heads, s->n_head_kv);
     if (s->n_rot < 2 || s->n_rot % 2 || s->n_rot > s->d_head)
-        return err_set(e, ERR_FORMAT, "%s is %d, not an even number from 2 to the head's width of %d", k->rotary,
-                       s->n_rot, s->d_head);
+        return err_set(e, ERR_FORMAT, "%s is %d, not an even number from 2 to the head's width of %d",
+                       k->rotary, s->n_rot, s->d_head);
     if (s->n_k_head && s->n_v_head % s->n_k_head)
         return err_set(e, ERR_FORMAT, "%s is %d, not a multiple of %s, which is %d", k->v_heads, s->n_v_head,
                        k->k_heads, s->n_k_head);
@@ -70,7 +80,8 @@ static int check_mlp(const struct shape *s, const struct key_names *k, struct er
         return err_set(e, ERR_FORMAT, "%s is %d and %s is %d in a mixture-of-experts model", k->experts,
                        s->n_expert, k->d_expert, s->d_expert);
     if (moe && (s->top_k < 1 || s->top_k > s->n_expert))
-        return err_set(e, ERR_FORMAT, "%s is %d, outside 1..%d (%s)", k->top_k, s->top_k, s->n_expert, k->experts);
+        return err_set(e, ERR_FORMAT, "%s is %d, outside 1..%d (%s)", k->top_k, s->top_k, s->n_expert,
+                       k->experts);
     if (dense && s->d_ff < 1)
         return err_set(e, ERR_FORMAT, "%s is missing, and some layers have a dense MLP", k->d_ff);
     return 0;

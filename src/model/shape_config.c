@@ -1,7 +1,8 @@
 /*
- * shape_config.c: config.json -> struct shape. Accepts the keys under text_config or at the top, rope_parameters
- * or the older rope_theta + rope_scaling, and the defaults of the reference implementation's classes for keys
- * that older files lack. Whatever would change the arithmetic and is not implemented is refused, never ignored.
+ * shape_config.c: config.json -> struct shape. Accepts the keys under text_config or at the top,
+ * rope_parameters or the older rope_theta + rope_scaling, and the defaults of the reference implementation's
+ * classes for keys that older files lack. Whatever would change the arithmetic and is not implemented is
+ * refused, never ignored.
  */
 #include <math.h>
 #include <string.h>
@@ -11,9 +12,9 @@
 
 struct int_key {
     const char *key;
-    size_t      field;    /* offset of an int in struct shape */
-    int         min, max;
-    int         fallback; /* REQUIRED: none */
+    size_t field; /* offset of an int in struct shape */
+    int min, max;
+    int fallback; /* REQUIRED: none */
 };
 
 enum { REQUIRED = -1 };
@@ -41,16 +42,19 @@ static const struct int_key moe_keys[] = {
     { "moe_intermediate_size", FIELD(d_expert), 1, MAX_WIDTH, REQUIRED },
 };
 
-static const struct int_key shared_key = { "shared_expert_intermediate_size", FIELD(d_shared), 1, MAX_WIDTH, REQUIRED };
+static const struct int_key shared_key = { "shared_expert_intermediate_size", FIELD(d_shared), 1, MAX_WIDTH,
+                                           REQUIRED };
 static const struct int_key dense_key = { "intermediate_size", FIELD(d_ff), 1, MAX_WIDTH, 0 };
 
 static int hint_range(struct err *e, const char *key, int min, int max)
 {
-    err_hint(e, "accepted: \"%s\" as an integer %d..%d; compare config.json with the model's original", key, min, max);
+    err_hint(e, "accepted: \"%s\" as an integer %d..%d; compare config.json with the model's original", key,
+             min, max);
     return ERR_FORMAT;
 }
 
-static int read_int(const json_t *cfg, const char *key, int min, int max, int fallback, int *out, struct err *e)
+static int read_int(const json_t *cfg, const char *key, int min, int max, int fallback, int *out,
+                    struct err *e)
 {
     const json_t *v = json_object_get(cfg, key);
     if (fallback == REQUIRED && (!v || json_is_null(v))) {
@@ -73,8 +77,8 @@ static int read_ints(struct shape *s, const json_t *cfg, const struct int_key *k
 }
 
 /* A real in (above, max]. */
-static int read_real(const json_t *cfg, const char *key, double above, double max, double fallback, double *out,
-                     struct err *e)
+static int read_real(const json_t *cfg, const char *key, double above, double max, double fallback,
+                     double *out, struct err *e)
 {
     int rc = json_get_real(cfg, key, fallback, out, e);
     if (!rc && !(*out > above && *out <= max))
@@ -138,7 +142,8 @@ static int check_unsupported(const struct shape *s, const json_t *cfg, struct er
     if (bias && s->arch != ARCH_QWEN2)
         return refuse(e, "\"attention_bias\" is true, and this architecture's releases have no such biases");
     if (dedicated)
-        return refuse(e, "\"mtp_use_dedicated_embeddings\" is true, and only shared embeddings are implemented");
+        return refuse(e,
+                      "\"mtp_use_dedicated_embeddings\" is true, and only shared embeddings are implemented");
     if (strcmp(json_get_str(cfg, "hidden_act", "silu"), "silu"))
         return refuse(e, "\"hidden_act\" is not \"silu\"");
     return 0;
@@ -157,8 +162,8 @@ static int read_attention(struct shape *s, const json_t *cfg, struct err *e)
     if (rc)
         return rc;
     if (s->d_head < 1 || s->d_head > MAX_HEAD_WIDTH) { /* only a derived width can be outside */
-        err_set(e, ERR_FORMAT, "hidden_size %d over num_attention_heads %d gives no usable head width", s->d_model,
-                s->n_head);
+        err_set(e, ERR_FORMAT, "hidden_size %d over num_attention_heads %d gives no usable head width",
+                s->d_model, s->n_head);
         return hint_range(e, "head_dim", 1, MAX_HEAD_WIDTH);
     }
     s->qk_norm = s->arch != ARCH_QWEN2;
@@ -200,7 +205,8 @@ static int read_yarn(struct shape *s, const json_t *cfg, const json_t *rope, str
     return rc ? rc : read_yarn_scale(s, rope, e);
 }
 
-/* Newer files: rope_parameters with everything. Older: rope_theta and partial_rotary_factor beside rope_scaling. */
+/* Newer files: rope_parameters with everything. Older: rope_theta and partial_rotary_factor beside
+ * rope_scaling. */
 static int read_rope(struct shape *s, const json_t *cfg, struct err *e)
 {
     const json_t *rope = json_object_get(cfg, "rope_parameters");
@@ -261,7 +267,8 @@ static int read_mixers(struct shape *s, const json_t *cfg, struct err *e)
     }
     if (!json_is_array(types) || json_array_size(types) != (size_t)s->n_layer) {
         err_set(e, ERR_FORMAT, "layer_types does not list %d layers (num_hidden_layers)", s->n_layer);
-        err_hint(e, "accepted: an array of %d strings; compare config.json with the model's original", s->n_layer);
+        err_hint(e, "accepted: an array of %d strings; compare config.json with the model's original",
+                 s->n_layer);
         return ERR_FORMAT;
     }
     for (int i = 0; i < s->n_layer; i++) {
@@ -369,10 +376,10 @@ int shape_from_config(struct shape *s, const json_t *config, struct err *e)
 {
     memset(s, 0, sizeof *s);
     const json_t *cfg = json_object_get(config, "text_config");
+    if (!cfg || json_is_null(cfg))
+        cfg = config;
     if (cfg && !json_is_object(cfg))
         return err_set(e, ERR_FORMAT, "text_config is not an object");
-    if (!cfg)
-        cfg = config;
     double eps = 0;
     int rc = read_arch(s, config, cfg, e);
     if (!rc)

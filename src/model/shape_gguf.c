@@ -1,6 +1,6 @@
 /*
- * shape_gguf.c: GGUF keys -> struct shape. Keys are "ARCH.name"; a quantity that llama.cpp allows per layer may be
- * an array here, as long as every layer that uses it has the same value.
+ * shape_gguf.c: GGUF keys -> struct shape. Keys are "ARCH.name"; a quantity that llama.cpp allows per layer
+ * may be an array here, as long as every layer that uses it has the same value.
  */
 #include <math.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@
 enum { KEY_ROOM = 96, REQUIRED = -1 };
 
 struct reader {
-    struct shape           *s;
+    struct shape *s;
     const struct gguf_meta *meta;
-    struct err             *e;
-    int                     rc; /* the first failure; later reads do nothing */
+    struct err *e;
+    int rc; /* the first failure; later reads do nothing */
 };
 
 static void full_key(const struct reader *r, const char *name, char key[KEY_ROOM])
@@ -90,8 +90,8 @@ static int read_arch(struct shape *s, const struct gguf_meta *meta, struct err *
         }
     }
     if (name.data)
-        err_set(e, ERR_FORMAT, "the architecture \"%.*s\" is not supported", (int)(name.len < 64 ? name.len : 64),
-                name.data);
+        err_set(e, ERR_FORMAT, "the architecture \"%.*s\" is not supported",
+                (int)(name.len < 64 ? name.len : 64), name.data);
     else
         err_set(e, ERR_FORMAT, "the key \"general.architecture\" is missing");
     err_hint(e, "supported: %s", SHAPE_SUPPORTED_GGUF);
@@ -109,8 +109,8 @@ static void read_attention(struct reader *r)
     s->d_head = read_int(r, "attention.key_length", 1, MAX_HEAD_WIDTH, s->d_model / s->n_head);
     int d_value = read_int(r, "attention.value_length", 1, MAX_HEAD_WIDTH, s->d_head);
     if (!r->rc && (d_value != s->d_head || s->d_head < 1 || s->d_head > MAX_HEAD_WIDTH)) {
-        r->rc = err_set(r->e, ERR_FORMAT, "attention.key_length is %d and attention.value_length is %d", s->d_head,
-                        d_value);
+        r->rc = err_set(r->e, ERR_FORMAT, "attention.key_length is %d and attention.value_length is %d",
+                        s->d_head, d_value);
         err_hint(r->e, "accepted: the same integer 1..%d for both", MAX_HEAD_WIDTH);
     }
     s->attn_gate = qwen35;
@@ -160,7 +160,8 @@ static void read_delta_net(struct reader *r)
         return;
     s->d_v = inner / s->n_v_head;
     if (inner % s->n_v_head || s->d_v < 1 || s->d_v > MAX_HEAD_WIDTH) {
-        r->rc = err_set(r->e, ERR_FORMAT, "ssm.inner_size is %d and ssm.time_step_rank is %d", inner, s->n_v_head);
+        r->rc = err_set(r->e, ERR_FORMAT, "ssm.inner_size is %d and ssm.time_step_rank is %d", inner,
+                        s->n_v_head);
         err_hint(r->e, "accepted: a multiple of it that gives a head width of 1..%d", MAX_HEAD_WIDTH);
     }
     s->v_head_tiled = true;
@@ -196,7 +197,8 @@ static void read_blocks(struct reader *r)
         return;
     s->n_layer = blocks - s->n_mtp;
     if (s->n_layer < 1 || s->n_layer > SHAPE_MAX_LAYERS) {
-        r->rc = err_set(r->e, ERR_FORMAT, "block_count is %d and nextn_predict_layers is %d", blocks, s->n_mtp);
+        r->rc =
+            err_set(r->e, ERR_FORMAT, "block_count is %d and nextn_predict_layers is %d", blocks, s->n_mtp);
         err_hint(r->e, "accepted: 1..%d blocks besides the MTP block", SHAPE_MAX_LAYERS);
     }
 }
@@ -231,7 +233,8 @@ static void add_eos(struct reader *r, const char *key)
     r->s->eos[r->s->n_eos++] = (int32_t)id;
 }
 
-/* vocab_size is optional; the token list has one entry per embedding row. 0: neither, model_open asks the tensor. */
+/* vocab_size is optional; the token list has one entry per embedding row. 0: neither, model_open asks the
+ * tensor. */
 static void read_vocab(struct reader *r)
 {
     const struct gguf_value *tokens = gguf_find(r->meta, "tokenizer.ggml.tokens");

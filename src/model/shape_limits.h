@@ -7,7 +7,7 @@
 #define TONNE_MODEL_SHAPE_LIMITS_H
 
 enum {
-    MAX_WIDTH = 1 << 19,     /* hidden, MLP and expert widths */
+    MAX_WIDTH = 1 << 19, /* hidden, MLP and expert widths */
     MAX_VOCAB = 1 << 24,
     MAX_CONTEXT = 1 << 28,
     MAX_HEADS = 1 << 10,

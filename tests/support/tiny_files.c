@@ -12,25 +12,25 @@
 enum { MAX_ITEMS = 4096, KEY_BYTES = 4096, GGUF_ALIGN = 32 };
 
 struct item {
-    char       name[200];
+    char name[200];
     enum qtype type;
-    int        n_dims;
-    int64_t    dim[4];
-    size_t     bytes;
-    uint8_t   *data;
+    int n_dims;
+    int64_t dim[4];
+    size_t bytes;
+    uint8_t *data;
 };
 
 struct key {
-    char    name[100];
+    char name[100];
     uint8_t value[KEY_BYTES]; /* type and value as they stand in the file */
-    size_t  bytes;
+    size_t bytes;
 };
 
 struct tiny {
     struct item item[MAX_ITEMS];
-    int         n_item;
-    struct key  key[80];
-    int         n_key;
+    int n_item;
+    struct key key[80];
+    int n_key;
 };
 
 static void give_up(const char *what, const char *name)

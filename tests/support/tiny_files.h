@@ -1,6 +1,6 @@
 /*
- * tiny_files.h: writes small safetensors and GGUF files, byte by byte and without the library's own writer, for
- * tests of what reads them. Failures to write end the program: nothing could be tested.
+ * tiny_files.h: writes small safetensors and GGUF files, byte by byte and without the library's own writer,
+ * for tests of what reads them. Failures to write end the program: nothing could be tested.
  */
 #ifndef TONNE_TESTS_TINY_FILES_H
 #define TONNE_TESTS_TINY_FILES_H
@@ -15,8 +15,8 @@ struct tiny; /* tensors and GGUF keys of a file to be written */
 struct tiny *tiny_new(void);
 void tiny_free(struct tiny **t);
 
-/* Adds a tensor; dim is row-major, n_dims 0 a scalar. Its data is random but small where the type has numbers, the
- * same for the same name. Takes block formats too (GGUF only). */
+/* Adds a tensor; dim is row-major, n_dims 0 a scalar. Its data is random but small where the type has
+ * numbers, the same for the same name. Takes block formats too (GGUF only). */
 void tiny_add(struct tiny *t, const char *name, enum qtype type, int n_dims, const int64_t *dim);
 void tiny_add1(struct tiny *t, const char *name, enum qtype type, int64_t a);
 void tiny_add2(struct tiny *t, const char *name, enum qtype type, int64_t a, int64_t b);

@@ -9,7 +9,8 @@ const char tiny_moe_config[] =
     "{\"model_type\": \"qwen3_5_moe\", \"text_config\": {\"vocab_size\": 20, \"hidden_size\": 192,"
     "\"num_hidden_layers\": 2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"head_dim\": 64,"
     "\"full_attention_interval\": 2, \"linear_num_key_heads\": 1, \"linear_num_value_heads\": 2,"
-    "\"linear_key_head_dim\": 32, \"linear_value_head_dim\": 32, \"num_experts\": 3, \"num_experts_per_tok\": 2,"
+    "\"linear_key_head_dim\": 32, \"linear_value_head_dim\": 32, \"num_experts\": 3, "
+    "\"num_experts_per_tok\": 2,"
     "\"moe_intermediate_size\": 128, \"shared_expert_intermediate_size\": 64, \"eos_token_id\": 7,"
     "\"rope_parameters\": {\"rope_theta\": 10000000, \"partial_rotary_factor\": 0.25}}}";
 
@@ -25,7 +26,8 @@ const char tiny_qwen2_config[] =
 const char tiny_qwen3_moe_config[] =
     "{\"model_type\": \"qwen3_moe\", \"vocab_size\": 20, \"hidden_size\": 64, \"intermediate_size\": 96,"
     "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16,"
-    "\"num_experts\": 4, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 64, \"mlp_only_layers\": [0]}";
+    "\"num_experts\": 4, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 64, \"mlp_only_layers\": "
+    "[0]}";
 
 void tiny_shape(struct shape *s, const char *config)
 {
@@ -38,7 +40,8 @@ void tiny_shape(struct shape *s, const char *config)
     json_decref(json);
 }
 
-void tiny_add_nf4(struct tiny *t, const char *name, int n_dims, const int64_t *dim, int n_matrices, bool nested)
+void tiny_add_nf4(struct tiny *t, const char *name, int n_dims, const int64_t *dim, int n_matrices,
+                  bool nested)
 {
     char part[300], json[300], shape[100] = "";
     int64_t elements = 1;
@@ -66,7 +69,8 @@ void tiny_add_nf4(struct tiny *t, const char *name, int n_dims, const int64_t *d
         snprintf(part, sizeof part, "%s.nested_offset", name);
         tiny_add1(t, part, QTYPE_F32, n_matrices);
     }
-    snprintf(json, sizeof json, "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"dtype\": \"bfloat16\", \"shape\": [%s]%s", shape,
+    snprintf(json, sizeof json,
+             "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"dtype\": \"bfloat16\", \"shape\": [%s]%s", shape,
              nested ? ", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\"" : "");
     size_t at = strlen(json);
     if (n_matrices > 1)
@@ -84,8 +88,8 @@ static bool is_projection(enum role r)
            (r >= ROLE_GATE && r <= ROLE_DOWN) || (r >= ROLE_EXPERT_GATE && r <= ROLE_SHARED_DOWN);
 }
 
-static void add_one(struct tiny *t, const char *name, enum role role, int n_dims, const int64_t *dim, int n_matrices,
-                    unsigned style)
+static void add_one(struct tiny *t, const char *name, enum role role, int n_dims, const int64_t *dim,
+                    int n_matrices, unsigned style)
 {
     if ((style & TINY_NF4) && is_projection(role)) {
         tiny_add_nf4(t, name, n_dims, dim, n_matrices, style & TINY_NESTED);
@@ -113,7 +117,8 @@ static void add_experts(struct tiny *t, const struct shape *s, enum role role, i
     int mlp = (int)(strstr(router, "mlp.") - router) + 4;
     if (!(style & TINY_SPLIT)) {
         int halves = role == ROLE_EXPERT_GATE ? 2 : 1;
-        snprintf(name, sizeof name, "%.*sexperts.%s", mlp, router, halves == 2 ? "gate_up_proj" : "down_proj");
+        snprintf(name, sizeof name, "%.*sexperts.%s", mlp, router,
+                 halves == 2 ? "gate_up_proj" : "down_proj");
         if (role != ROLE_EXPERT_UP)
             add_one(t, name, role, 3, (int64_t[]){ n, rows * halves, cols }, n * halves, style);
         return;

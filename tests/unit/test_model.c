@@ -1,6 +1,7 @@
 /*
- * test_model.c: finding every weight in every spelling that releases use, and what opening refuses: checkpoints of a
- * few kilobytes built here (tests/support/tiny_model.c), and the trained model in both of its forms.
+ * test_model.c: finding every weight in every spelling that releases use, and what opening refuses:
+ * checkpoints of a few kilobytes built here (tests/support/tiny_model.c), and the trained model in both of
+ * its forms.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,7 +94,8 @@ static void test_fused(void **state)
     struct weight_source down = find(m, ROLE_EXPERT_DOWN, 1, 2);
     assert_string_equal(gate.tensor->name, "model.language_model.layers.1.mlp.experts.gate_up_proj");
     assert_ptr_equal(gate.tensor, up.tensor);
-    assert_true(gate.offset == 2 * 2 * I * H * 2 && up.offset == gate.offset + I * H * 2 && down.offset == 2 * I * H * 2);
+    assert_true(gate.offset == 2 * 2 * I * H * 2 && up.offset == gate.offset + I * H * 2 &&
+                down.offset == 2 * I * H * 2);
     assert_true(gate.type == QTYPE_BF16 && !gate.scale && gate.transform == TRANSFORM_NONE);
     assert_int_equal(find(m, ROLE_NORM_MLP, 0, -1).transform, TRANSFORM_ADD_ONE);
     assert_int_equal(find(m, ROLE_K_NORM, 1, -1).transform, TRANSFORM_ADD_ONE);
@@ -141,8 +143,10 @@ static void test_prefixes(void **state)
     static const struct {
         const char *text, *head, *mtp;
     } cases[] = {
-        { "model.", "", "mtp." }, { "language_model.model.", "language_model.", "model.mtp." },
-        { "", "", "mtp." }, { "model.language_model.", "", "language_model.mtp." },
+        { "model.", "", "mtp." },
+        { "language_model.model.", "language_model.", "model.mtp." },
+        { "", "", "mtp." },
+        { "model.language_model.", "", "language_model.mtp." },
     };
     struct shape s;
     tiny_shape(&s, tiny_moe_config);
@@ -190,8 +194,9 @@ static void test_fp8(void **state)
     struct weight_source up = find(m, ROLE_EXPERT_UP, 1, 2), down = find(m, ROLE_EXPERT_DOWN, 1, 2);
     assert_int_equal(up.type, QTYPE_FP8_E4M3);
     assert_string_equal(up.scale->name, "model.language_model.layers.1.mlp.experts.gate_up_proj_scale_inv");
-    assert_true(up.offset == (2 * 2 + 1) * I * H && up.scale_first == 2 * 2 + 1); /* rows of 128: two per expert */
-    assert_true(down.offset == 2 * I * H && down.scale_first == 2 * 2);           /* 192 rows: two, the second short */
+    assert_true(up.offset == (2 * 2 + 1) * I * H &&
+                up.scale_first == 2 * 2 + 1);                           /* rows of 128: two per expert */
+    assert_true(down.offset == 2 * I * H && down.scale_first == 2 * 2); /* 192 rows: two, the second short */
     assert_string_equal(find(m, ROLE_Q, 1, -1).scale->name,
                         "model.language_model.layers.1.self_attn.q_proj.weight_scale_inv");
     assert_null(find(m, ROLE_ROUTER, 1, -1).scale);
@@ -210,9 +215,9 @@ static void test_fp8(void **state)
 /* One change to an otherwise good checkpoint, and what opening says. */
 struct change {
     const char *drop, *add;
-    enum qtype  type;
-    int         n_dims;
-    int64_t     dim[3];
+    enum qtype type;
+    int n_dims;
+    int64_t dim[3];
     const char *what; /* NULL: accepted */
 };
 
@@ -254,8 +259,13 @@ static void test_fp8_scales(void **state)
         { scale, scale, QTYPE_F32, 2, { 1, 1 }, NULL },
         { scale, scale, QTYPE_F32, 0, { 0 }, NULL },
         { scale, L0 "self_attn.q_proj.weight_scale", QTYPE_F32, 1, { 1 }, NULL },
-        { scale, L0 "self_attn.q_proj.weight_scale", QTYPE_F32, 2, { 128, 1 },
-          "the tensor " L0 "self_attn.q_proj.weight_scale has the shape [128, 1]; the configuration asks for [1]" },
+        { scale,
+          L0 "self_attn.q_proj.weight_scale",
+          QTYPE_F32,
+          2,
+          { 128, 1 },
+          "the tensor " L0
+          "self_attn.q_proj.weight_scale has the shape [128, 1]; the configuration asks for [1]" },
         { scale, scale, QTYPE_I32, 2, { 1, 1 }, "has the type I32, which is no weight format here" },
     };
     try_changes(tiny_qwen3_config, TINY_FP8, cases, N(cases));
@@ -283,7 +293,8 @@ static void test_nf4(void **state)
         assert_int_equal(find_all(m), 3 + 11 + 8 + 8 + 3 * (1 + 9 + 4) + 4);
         model_close(&m);
         tiny_folder_end(&folder);
-        folder = tiny_checkpoint(tiny_qwen2_config, TINY_NF4 | nested); /* 72 columns: blocks run across rows */
+        folder =
+            tiny_checkpoint(tiny_qwen2_config, TINY_NF4 | nested); /* 72 columns: blocks run across rows */
         m = open_ok(folder, NULL);
         assert_true(find(m, ROLE_Q, 0, -1).blocks_cross_rows);
         model_close(&m);
@@ -299,16 +310,22 @@ static void test_nf4_states(void **state)
         const char *json, *what;
     } cases[] = {
         { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 64]}", NULL },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 128, \"shape\": [128, 64]}", "only blocks of 64 weights are known" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 128, \"shape\": [128, 64]}",
+          "only blocks of 64 weights are known" },
         { "{\"quant_type\": \"fp4\", \"blocksize\": 64, \"shape\": [128, 64]}", "\"quant_type\" is neither" },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 65]}", "its codes do not have the size" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 65]}",
+          "its codes do not have the size" },
         { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [64, 128]}",
           "has the shape [64, 128]; the configuration asks for [128, 64]" },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, -64]}", "something other than sizes" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, -64]}",
+          "something other than sizes" },
         { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": []}", "one to three dimensions" },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [1000000000, 1000000000, 1000000000]}", "too large" },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 64], \"matrices\": 2}", "as 2 matrices instead of 1" },
-        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 64], \"matrices\": 3}", "into whole blocks" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [1000000000, 1000000000, 1000000000]}",
+          "too large" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 64], \"matrices\": 2}",
+          "as 2 matrices instead of 1" },
+        { "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"shape\": [128, 64], \"matrices\": 3}",
+          "into whole blocks" },
         { "{\"quant_type\": \"nf4\", \"blocksize\": 64", "its quant_state is not valid JSON" },
     };
     struct shape s;
@@ -336,11 +353,24 @@ static void test_nf4_states(void **state)
     static const struct change parts[] = {
         { L0 "self_attn.q_proj.weight.absmax", NULL, 0, 0, { 0 }, "\".absmax\" is missing" },
         { L0 "self_attn.q_proj.weight.quant_map", NULL, 0, 0, { 0 }, "\".quant_map\" is missing" },
-        { L0 "self_attn.q_proj.weight.nested_absmax", L0 "self_attn.q_proj.weight.nested_absmax", QTYPE_F32, 1, { 2 },
+        { L0 "self_attn.q_proj.weight.nested_absmax",
+          L0 "self_attn.q_proj.weight.nested_absmax",
+          QTYPE_F32,
+          1,
+          { 2 },
           "\".nested_absmax\" is missing or has another type or size" },
-        { L0 "self_attn.q_proj.weight.nested_quant_map", NULL, 0, 0, { 0 }, "\".nested_quant_map\" is missing" },
+        { L0 "self_attn.q_proj.weight.nested_quant_map",
+          NULL,
+          0,
+          0,
+          { 0 },
+          "\".nested_quant_map\" is missing" },
         { L0 "self_attn.q_proj.weight", NULL, 0, 0, { 0 }, "its codes are missing" },
-        { L0 "self_attn.q_proj.weight.quant_state.bitsandbytes__nf4", NULL, 0, 0, { 0 },
+        { L0 "self_attn.q_proj.weight.quant_state.bitsandbytes__nf4",
+          NULL,
+          0,
+          0,
+          { 0 },
           "has the type U8, which is no weight format here" },
     };
     try_changes(tiny_qwen3_config, TINY_NF4 | TINY_NESTED, parts, N(parts));
@@ -353,15 +383,33 @@ static void test_wrong_tensors(void **state)
     (void)state;
     static const struct change dense[] = {
         { L0 "mlp.up_proj.weight", NULL, 0, 0, { 0 }, "the tensor " L0 "mlp.up_proj.weight is missing" },
-        { L0 "mlp.up_proj.weight", L0 "mlp.up_proj.weight", QTYPE_BF16, 2, { 96, 65 },
+        { L0 "mlp.up_proj.weight",
+          L0 "mlp.up_proj.weight",
+          QTYPE_BF16,
+          2,
+          { 96, 65 },
           "the tensor " L0 "mlp.up_proj.weight has the shape [96, 65]; the configuration asks for [96, 64]" },
-        { L0 "mlp.up_proj.weight", L0 "mlp.up_proj.weight", QTYPE_BF16, 2, { 64, 96 }, "has the shape [64, 96]" },
-        { L0 "mlp.up_proj.weight", L0 "mlp.up_proj.weight", QTYPE_I32, 2, { 96, 64 },
+        { L0 "mlp.up_proj.weight",
+          L0 "mlp.up_proj.weight",
+          QTYPE_BF16,
+          2,
+          { 64, 96 },
+          "has the shape [64, 96]" },
+        { L0 "mlp.up_proj.weight",
+          L0 "mlp.up_proj.weight",
+          QTYPE_I32,
+          2,
+          { 96, 64 },
           "has the type I32, which is no weight format here" },
         { L0 "mlp.up_proj.weight", L0 "mlp.up_proj.weight", QTYPE_F16, 2, { 96, 64 }, NULL },
         { NULL, "lm_head.weight", QTYPE_BF16, 2, { 20, 64 }, NULL }, /* a duplicate of the tied embedding */
-        { NULL, "model.language_model.embed_tokens.weight", QTYPE_BF16, 2, { 20, 64 },
-          "the same weight is there twice: as model.language_model.embed_tokens.weight and as model.embed_tokens.weight" },
+        { NULL,
+          "model.language_model.embed_tokens.weight",
+          QTYPE_BF16,
+          2,
+          { 20, 64 },
+          "the same weight is there twice: as model.language_model.embed_tokens.weight and as "
+          "model.embed_tokens.weight" },
         { "model.norm.weight", "model.norm.weight", QTYPE_F32, 2, { 1, 64 }, NULL },
         { "model.embed_tokens.weight", NULL, 0, 0, { 0 }, "the tensor model.embed_tokens.weight is missing" },
     };
@@ -369,18 +417,39 @@ static void test_wrong_tensors(void **state)
     static const struct change moe[] = {
         { "mtp.fc.weight", NULL, 0, 0, { 0 }, NULL }, /* then there is no MTP layer */
         { "mtp.norm.weight", NULL, 0, 0, { 0 }, "the tensor mtp.norm.weight is missing" },
-        { M0 "linear_attn.conv1d.weight", M0 "linear_attn.conv1d.weight", QTYPE_BF16, 3, { 128, 4, 1 },
+        { M0 "linear_attn.conv1d.weight",
+          M0 "linear_attn.conv1d.weight",
+          QTYPE_BF16,
+          3,
+          { 128, 4, 1 },
           "this is an MLX conversion" },
-        { NULL, M0 "mlp.experts.0.down_proj.weight", QTYPE_BF16, 2, { H, I }, "the same weight is there twice" },
-        { M0 "mlp.experts.down_proj", M0 "mlp.experts.down_proj", QTYPE_BF16, 3, { E, I, H },
+        { NULL,
+          M0 "mlp.experts.0.down_proj.weight",
+          QTYPE_BF16,
+          2,
+          { H, I },
+          "the same weight is there twice" },
+        { M0 "mlp.experts.down_proj",
+          M0 "mlp.experts.down_proj",
+          QTYPE_BF16,
+          3,
+          { E, I, H },
           "has the shape [3, 128, 192]; the configuration asks for [3, 192, 128]" },
-        { M0 "mlp.experts.down_proj", NULL, 0, 0, { 0 },
+        { M0 "mlp.experts.down_proj",
+          NULL,
+          0,
+          0,
+          { 0 },
           "the tensor model.language_model.layers.0.mlp.experts.down_proj is missing" },
     };
     try_changes(tiny_moe_config, TINY_PLAIN, moe, N(moe));
     static const struct change split[] = {
         { M0 "mlp.experts.1.up_proj.weight", NULL, 0, 0, { 0 }, "is missing" },
-        { M0 "mlp.experts.1.up_proj.weight", M0 "mlp.experts.1.up_proj.weight", QTYPE_BF16, 2, { I, 1 },
+        { M0 "mlp.experts.1.up_proj.weight",
+          M0 "mlp.experts.1.up_proj.weight",
+          QTYPE_BF16,
+          2,
+          { I, 1 },
           "has the shape [128, 1]; the configuration asks for [128, 192]" },
     };
     try_changes(tiny_moe_config, TINY_SPLIT, split, N(split));
@@ -393,13 +462,18 @@ static void test_quantization_methods(void **state)
         const char *extra, *what;
     } cases[] = {
         { "\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4}",
-          "this checkpoint is quantized with gptq, which cannot be read: its weights are packed integers in reordered groups" },
+          "this checkpoint is quantized with gptq, which cannot be read: its weights are packed integers in "
+          "reordered groups" },
         { "\"quantization_config\": {\"quant_method\": \"awq\"}", "quantized with awq" },
-        { "\"quantization_config\": {\"quant_method\": \"exl3\"}", "quantized with exl3, which cannot be read: its layout" },
-        { "\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true}", "bitsandbytes 8-bit" },
-        { "\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\"}",
+        { "\"quantization_config\": {\"quant_method\": \"exl3\"}",
+          "quantized with exl3, which cannot be read: its layout" },
+        { "\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true}",
+          "bitsandbytes 8-bit" },
+        { "\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": "
+          "\"pack-quantized\"}",
           "compressed-tensors" },
-        { "\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]}", "is not [128, 128]" },
+        { "\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]}",
+          "is not [128, 128]" },
         { "\"quantization_config\": {\"group_size\": 64, \"bits\": 4}", "quantized with mlx" },
         { "\"quantization\": {\"group_size\": 64, \"bits\": 4}", "quantized with MLX" },
         { "\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}", NULL },
@@ -407,7 +481,8 @@ static void test_quantization_methods(void **state)
     };
     for (size_t i = 0; i < N(cases); i++) {
         char *folder = tiny_checkpoint(tiny_qwen3_config, TINY_PLAIN), config[1000];
-        snprintf(config, sizeof config, "%.*s, %s}", (int)strlen(tiny_qwen3_config) - 1, tiny_qwen3_config, cases[i].extra);
+        snprintf(config, sizeof config, "%.*s, %s}", (int)strlen(tiny_qwen3_config) - 1, tiny_qwen3_config,
+                 cases[i].extra);
         tiny_write_text(folder, "config.json", config);
         if (cases[i].what) {
             open_fails(folder, NULL, ERR_FORMAT, cases[i].what);
@@ -469,8 +544,9 @@ static void test_folders(void **state)
 static void test_shards(void **state)
 {
     (void)state;
-    static const char index[] = "{\"metadata\": {}, \"weight_map\": {\"model.embed_tokens.weight\": \"outside.safetensors\","
-                                "\"model.layers.0.mlp.up_proj.weight\": \"layers.safetensors\"}}";
+    static const char index[] =
+        "{\"metadata\": {}, \"weight_map\": {\"model.embed_tokens.weight\": \"outside.safetensors\","
+        "\"model.layers.0.mlp.up_proj.weight\": \"layers.safetensors\"}}";
     struct shape s;
     tiny_shape(&s, tiny_qwen3_config);
     struct tiny *layers = tiny_new(), *outside = tiny_new();
@@ -490,8 +566,10 @@ static void test_shards(void **state)
     model_close(&m);
     m = open_ok(folder, "model.safetensors.index.json");
     model_close(&m);
-    tiny_write_text(folder, "model.safetensors.index.json", "{\"weight_map\": {\"x\": \"../../etc/x.safetensors\"}}");
-    open_fails(folder, NULL, ERR_FORMAT, "the index names something that is no .safetensors file beside it, for x");
+    tiny_write_text(folder, "model.safetensors.index.json",
+                    "{\"weight_map\": {\"x\": \"../../etc/x.safetensors\"}}");
+    open_fails(folder, NULL, ERR_FORMAT,
+               "the index names something that is no .safetensors file beside it, for x");
     tiny_write_text(folder, "model.safetensors.index.json", "{\"weight_map\": {\"x\": 5}}");
     open_fails(folder, NULL, ERR_FORMAT, "the index names something");
     tiny_write_text(folder, "model.safetensors.index.json", "{}");
@@ -524,7 +602,8 @@ static void test_side_files(void **state)
     model_close(&m);
     tiny_write_text(folder, "generation_config.json", "{\"eos_token_id\": [1, 2]}");
     tiny_write_text(folder, "tokenizer_config.json",
-                    "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}, {\"name\": \"default\", \"template\": \"d\"}]}");
+                    "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"}, {\"name\": \"default\", "
+                    "\"template\": \"d\"}]}");
     m = open_ok(folder, NULL);
     assert_string_equal(m->chat_template, "d");
     assert_int_equal(json_array_size(json_object_get(m->generation_config, "eos_token_id")), 2);
@@ -557,7 +636,8 @@ static struct model *open_gguf(const struct tiny *t, char **folder)
 static void test_gguf(void **state)
 {
     (void)state;
-    static const char *const configs[] = { tiny_moe_config, tiny_qwen3_config, tiny_qwen2_config, tiny_qwen3_moe_config };
+    static const char *const configs[] = { tiny_moe_config, tiny_qwen3_config, tiny_qwen2_config,
+                                           tiny_qwen3_moe_config };
     for (size_t i = 0; i < N(configs); i++) {
         struct shape s;
         char *folder;
@@ -595,7 +675,8 @@ static void test_gguf_variants(void **state)
     assert_string_equal(m->chat_template, "tpl");
     struct weight_source up = find(m, ROLE_EXPERT_UP, 1, 2), down = find(m, ROLE_EXPERT_DOWN, 1, 2);
     assert_string_equal(up.tensor->name, "blk.1.ffn_gate_up_exps.weight");
-    assert_true(up.offset == 5 * I * H / 32 * 34 && down.offset == 2 * I * H / 32 * 34 && up.type == QTYPE_Q8_0);
+    assert_true(up.offset == 5 * I * H / 32 * 34 && down.offset == 2 * I * H / 32 * 34 &&
+                up.type == QTYPE_Q8_0);
     assert_int_equal(find(m, ROLE_DN_A_LOG, 0, -1).transform, TRANSFORM_NONE);
     assert_int_equal(find(m, ROLE_OUT_NORM, -1, -1).transform, TRANSFORM_NONE);
     model_close(&m);
@@ -618,7 +699,8 @@ static void test_gguf_variants(void **state)
     tiny_key_f32(t, "qwen35moe.rope.scaling.factor", 4);
     tiny_key_u32(t, "qwen35moe.rope.scaling.original_context_length", 1000);
     m = open_gguf(t, &folder);
-    assert_true(m->shape.n_head_kv == 1 && m->shape.mixer[0] == MIXER_DELTA_NET && m->shape.mixer[1] == MIXER_ATTENTION);
+    assert_true(m->shape.n_head_kv == 1 && m->shape.mixer[0] == MIXER_DELTA_NET &&
+                m->shape.mixer[1] == MIXER_ATTENTION);
     assert_true(m->shape.yarn_factor == 4 && m->shape.yarn_ctx == 1000);
     model_close(&m);
     tiny_free(&t);
@@ -630,8 +712,8 @@ static void test_gguf_refusals(void **state)
     (void)state;
     static const struct {
         const char *key;
-        int         value;    /* as u32; -1: the key is dropped */
-        const char *text;     /* as a string instead */
+        int value;        /* as u32; -1: the key is dropped */
+        const char *text; /* as a string instead */
         const char *what;
     } cases[] = {
         { "general.architecture", 0, "llama", "the architecture \"llama\" is not supported" },
@@ -640,13 +722,17 @@ static void test_gguf_refusals(void **state)
         { "qwen35moe.block_count", 1, NULL, "block_count is 1 and nextn_predict_layers is 1" },
         { "qwen35moe.block_count", 100000, NULL, "qwen35moe.block_count is 100000, outside 1..513" },
         { "qwen35moe.embedding_length", 0, NULL, "qwen35moe.embedding_length is 0, outside 1..524288" },
-        { "qwen35moe.embedding_length", 0, "x", "qwen35moe.embedding_length is not one integer for all layers" },
-        { "qwen35moe.attention.head_count_kv", 4, NULL, "attention.head_count is 2, not a multiple of attention.head_count_kv" },
-        { "qwen35moe.attention.value_length", 32, NULL, "attention.key_length is 64 and attention.value_length is 32" },
+        { "qwen35moe.embedding_length", 0, "x",
+          "qwen35moe.embedding_length is not one integer for all layers" },
+        { "qwen35moe.attention.head_count_kv", 4, NULL,
+          "attention.head_count is 2, not a multiple of attention.head_count_kv" },
+        { "qwen35moe.attention.value_length", 32, NULL,
+          "attention.key_length is 64 and attention.value_length is 32" },
         { "qwen35moe.rope.dimension_count", 128, NULL, "rope.dimension_count is 128, not an even number" },
         { "qwen35moe.rope.scaling.type", 0, "linear", "the RoPE scaling \"linear\" is not supported" },
         { "qwen35moe.expert_used_count", 4, NULL, "expert_used_count is 4, outside 1..3 (expert_count)" },
-        { "qwen35moe.expert_count", 4, NULL, "blk.0.ffn_gate_inp.weight has the shape [3, 192]; the configuration asks for [4, 192]" },
+        { "qwen35moe.expert_count", 4, NULL,
+          "blk.0.ffn_gate_inp.weight has the shape [3, 192]; the configuration asks for [4, 192]" },
         { "qwen35moe.ssm.inner_size", 63, NULL, "ssm.inner_size is 63 and ssm.time_step_rank is 2" },
         { "qwen35moe.vocab_size", 21, NULL, "the tensor token_embd.weight has the shape [20, 192]" },
     };
@@ -674,7 +760,7 @@ static void test_gguf_tensors(void **state)
     (void)state;
     static const struct {
         const char *add, *what;
-        enum qtype  type;
+        enum qtype type;
     } cases[] = {
         { "rope_freqs.weight", "the file has its own RoPE factors", QTYPE_F32 },
         { "blk.0.ffn_gate_up_exps.weight", "the same weight is there twice", QTYPE_F32 },
@@ -724,12 +810,23 @@ static void test_novelist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fused), cmocka_unit_test(test_split), cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_fp8), cmocka_unit_test(test_fp8_scales), cmocka_unit_test(test_nf4),
-        cmocka_unit_test(test_nf4_states), cmocka_unit_test(test_wrong_tensors),
-        cmocka_unit_test(test_quantization_methods), cmocka_unit_test(test_folders), cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_side_files), cmocka_unit_test(test_gguf), cmocka_unit_test(test_gguf_variants),
-        cmocka_unit_test(test_gguf_refusals), cmocka_unit_test(test_gguf_tensors), cmocka_unit_test(test_novelist),
+        cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_fp8_scales),
+        cmocka_unit_test(test_nf4),
+        cmocka_unit_test(test_nf4_states),
+        cmocka_unit_test(test_wrong_tensors),
+        cmocka_unit_test(test_quantization_methods),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_side_files),
+        cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_gguf_variants),
+        cmocka_unit_test(test_gguf_refusals),
+        cmocka_unit_test(test_gguf_tensors),
+        cmocka_unit_test(test_novelist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

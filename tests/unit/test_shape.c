@@ -1,4 +1,5 @@
-/* test_shape.c: config.json -> struct shape for every architecture, what is refused and how it is said, RoPE. */
+/* test_shape.c: config.json -> struct shape for every architecture, what is refused and how it is said, RoPE.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,13 +35,16 @@ static struct shape *accept(const char *text)
 }
 
 /* The configuration of the 35B release, nested as released. */
-#define QWEN35_TEXT                                                                                                  \
-    "\"model_type\": \"qwen3_5_moe_text\", \"vocab_size\": 248320, \"hidden_size\": 2048, \"num_hidden_layers\": 40," \
-    "\"num_attention_heads\": 16, \"num_key_value_heads\": 2, \"head_dim\": 256, \"hidden_act\": \"silu\","           \
-    "\"max_position_embeddings\": 262144, \"rms_norm_eps\": 1e-06, \"attention_bias\": false,"                        \
-    "\"moe_intermediate_size\": 512, \"shared_expert_intermediate_size\": 512, \"num_experts\": 256,"                 \
-    "\"num_experts_per_tok\": 8, \"mtp_num_hidden_layers\": 1, \"eos_token_id\": 248044, \"mlp_only_layers\": [],"    \
-    "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000000, \"partial_rotary_factor\": 0.25,"    \
+#define QWEN35_TEXT                                                                                          \
+    "\"model_type\": \"qwen3_5_moe_text\", \"vocab_size\": 248320, \"hidden_size\": 2048, "                  \
+    "\"num_hidden_layers\": 40,"                                                                             \
+    "\"num_attention_heads\": 16, \"num_key_value_heads\": 2, \"head_dim\": 256, \"hidden_act\": \"silu\","  \
+    "\"max_position_embeddings\": 262144, \"rms_norm_eps\": 1e-06, \"attention_bias\": false,"               \
+    "\"moe_intermediate_size\": 512, \"shared_expert_intermediate_size\": 512, \"num_experts\": 256,"        \
+    "\"num_experts_per_tok\": 8, \"mtp_num_hidden_layers\": 1, \"eos_token_id\": 248044, "                   \
+    "\"mlp_only_layers\": [],"                                                                               \
+    "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000000, "                           \
+    "\"partial_rotary_factor\": 0.25,"                                                                       \
     "\"mrope_section\": [11, 11, 10], \"mrope_interleaved\": true}"
 
 static void test_qwen35_moe(void **state)
@@ -81,10 +85,13 @@ static void test_qwen35_dense(void **state)
     /* older spelling of RoPE, layer_types given, tied at the outer level only */
     struct shape *s = accept(
         "{\"model_type\": \"qwen3_5\", \"tie_word_embeddings\": true, \"text_config\": {\"vocab_size\": 1000,"
-        "\"hidden_size\": 96, \"intermediate_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 4,"
-        "\"num_key_value_heads\": 2, \"head_dim\": 32, \"linear_num_key_heads\": 2, \"linear_num_value_heads\": 6,"
+        "\"hidden_size\": 96, \"intermediate_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": "
+        "4,"
+        "\"num_key_value_heads\": 2, \"head_dim\": 32, \"linear_num_key_heads\": 2, "
+        "\"linear_num_value_heads\": 6,"
         "\"linear_key_head_dim\": 16, \"linear_value_head_dim\": 24, \"rope_theta\": 5000000.0,"
-        "\"rope_scaling\": {\"type\": \"mrope\", \"mrope_section\": [1, 1, 2]}, \"partial_rotary_factor\": 0.5,"
+        "\"rope_scaling\": {\"type\": \"mrope\", \"mrope_section\": [1, 1, 2]}, \"partial_rotary_factor\": "
+        "0.5,"
         "\"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"],"
         "\"mtp_num_hidden_layers\": 0, \"eos_token_id\": [7, 9, 5000]}}");
     assert_int_equal(s->arch, ARCH_QWEN35);
@@ -104,12 +111,16 @@ static void test_qwen35_dense(void **state)
 static void test_qwen3_moe(void **state)
 {
     (void)state;
-    struct shape *s = accept(
-        "{\"model_type\": \"qwen3_moe\", \"vocab_size\": 151936, \"hidden_size\": 2048, \"intermediate_size\": 6144,"
-        "\"num_hidden_layers\": 6, \"num_attention_heads\": 32, \"num_key_value_heads\": 4, \"head_dim\": 128,"
-        "\"num_experts\": 128, \"num_experts_per_tok\": 8, \"moe_intermediate_size\": 768, \"norm_topk_prob\": true,"
-        "\"decoder_sparse_step\": 2, \"mlp_only_layers\": [3], \"rope_theta\": 1000000.0, \"rope_scaling\": null,"
-        "\"use_sliding_window\": false, \"sliding_window\": null, \"eos_token_id\": 151645}");
+    struct shape *s =
+        accept("{\"model_type\": \"qwen3_moe\", \"vocab_size\": 151936, \"hidden_size\": 2048, "
+               "\"intermediate_size\": 6144,"
+               "\"num_hidden_layers\": 6, \"num_attention_heads\": 32, \"num_key_value_heads\": 4, "
+               "\"head_dim\": 128,"
+               "\"num_experts\": 128, \"num_experts_per_tok\": 8, \"moe_intermediate_size\": 768, "
+               "\"norm_topk_prob\": true,"
+               "\"decoder_sparse_step\": 2, \"mlp_only_layers\": [3], \"rope_theta\": 1000000.0, "
+               "\"rope_scaling\": null,"
+               "\"use_sliding_window\": false, \"sliding_window\": null, \"eos_token_id\": 151645}");
     assert_int_equal(s->arch, ARCH_QWEN3_MOE);
     assert_true(s->norm_topk && s->qk_norm && !s->attn_gate);
     assert_int_equal(s->n_rot, 128);
@@ -121,22 +132,25 @@ static void test_qwen3_moe(void **state)
     }
     assert_true(model_has(s, ROLE_GATE, 0) && !model_has(s, ROLE_ROUTER, 0));
     assert_true(!model_has(s, ROLE_GATE, 1) && model_has(s, ROLE_EXPERT_UP, 1));
-    assert_false(model_has(s, ROLE_SHARED_UP, 1) || model_has(s, ROLE_MTP_FC, 6) || model_has(s, ROLE_Q_BIAS, 1));
+    assert_false(model_has(s, ROLE_SHARED_UP, 1) || model_has(s, ROLE_MTP_FC, 6) ||
+                 model_has(s, ROLE_Q_BIAS, 1));
     free(s);
 }
 
 static void test_qwen3_and_qwen2(void **state)
 {
     (void)state;
-    struct shape *s = accept(
-        "{\"model_type\": \"qwen3\", \"vocab_size\": 151936, \"hidden_size\": 1024, \"intermediate_size\": 3072,"
-        "\"num_hidden_layers\": 28, \"num_attention_heads\": 16, \"num_key_value_heads\": 8,"
-        "\"tie_word_embeddings\": true}");
+    struct shape *s =
+        accept("{\"model_type\": \"qwen3\", \"vocab_size\": 151936, \"hidden_size\": 1024, "
+               "\"intermediate_size\": 3072,"
+               "\"num_hidden_layers\": 28, \"num_attention_heads\": 16, \"num_key_value_heads\": 8,"
+               "\"tie_word_embeddings\": true}");
     assert_int_equal(s->d_head, 128); /* the class default, not hidden / heads */
     assert_true(s->rope_theta == 10000);
     assert_true(s->tied);
     free(s);
-    s = accept("{\"model_type\": \"qwen2\", \"vocab_size\": 152064, \"hidden_size\": 3584, \"intermediate_size\": 18944,"
+    s = accept("{\"model_type\": \"qwen2\", \"vocab_size\": 152064, \"hidden_size\": 3584, "
+               "\"intermediate_size\": 18944,"
                "\"num_hidden_layers\": 28, \"num_attention_heads\": 28, \"num_key_value_heads\": 4,"
                "\"rope_theta\": 1000000.0, \"attention_bias\": true}");
     assert_int_equal(s->d_head, 128);
@@ -147,11 +161,11 @@ static void test_qwen3_and_qwen2(void **state)
 
 /* ---- refusals ---- */
 
-#define DENSE(more)                                                                                                  \
-    "{\"model_type\": \"qwen3\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 96,"               \
+#define DENSE(more)                                                                                          \
+    "{\"model_type\": \"qwen3\", \"vocab_size\": 100, \"hidden_size\": 64, \"intermediate_size\": 96,"       \
     "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"head_dim\": 16" more "}"
-#define MOE(more)                                                                                                    \
-    "{\"model_type\": \"qwen3_moe\", \"vocab_size\": 100, \"hidden_size\": 64, \"num_hidden_layers\": 2,"            \
+#define MOE(more)                                                                                            \
+    "{\"model_type\": \"qwen3_moe\", \"vocab_size\": 100, \"hidden_size\": 64, \"num_hidden_layers\": 2,"    \
     "\"num_attention_heads\": 4, \"moe_intermediate_size\": 32" more "}"
 
 static void test_refusals(void **state)
@@ -164,27 +178,35 @@ static void test_refusals(void **state)
           "supported: qwen3_5_moe, qwen3_5, qwen3_moe, qwen3, qwen2" },
         { "{}", "the configuration does not say which architecture this is (\"model_type\")",
           "supported: qwen3_5_moe, qwen3_5, qwen3_moe, qwen3, qwen2" },
-        { "{\"model_type\": \"qwen3\", \"num_hidden_layers\": 2, \"vocab_size\": 10, \"num_attention_heads\": 1}",
+        { "{\"model_type\": \"qwen3\", \"num_hidden_layers\": 2, \"vocab_size\": 10, "
+          "\"num_attention_heads\": 1}",
           "the key \"hidden_size\" is missing",
-          "accepted: \"hidden_size\" as an integer 1..524288; compare config.json with the model's original" },
-        { DENSE(", \"num_key_value_heads\": 3"), "num_attention_heads is 4, not a multiple of num_key_value_heads, which is 3",
+          "accepted: \"hidden_size\" as an integer 1..524288; compare config.json with the model's "
+          "original" },
+        { DENSE(", \"num_key_value_heads\": 3"),
+          "num_attention_heads is 4, not a multiple of num_key_value_heads, which is 3",
           "compare config.json with the model's original" },
         { DENSE(", \"num_key_value_heads\": 0"), "num_key_value_heads is 0, outside 1..1024", NULL },
         { DENSE(", \"num_key_value_heads\": \"2\""), "num_key_value_heads is not an integer", NULL },
         { DENSE(", \"use_sliding_window\": true"),
-          "this model is not supported: \"use_sliding_window\" is true, and only full attention is implemented", NULL },
+          "this model is not supported: \"use_sliding_window\" is true, and only full attention is "
+          "implemented",
+          NULL },
         { DENSE(", \"attention_bias\": true"), NULL, NULL },
-        { DENSE(", \"hidden_act\": \"gelu\""), "this model is not supported: \"hidden_act\" is not \"silu\"", NULL },
+        { DENSE(", \"hidden_act\": \"gelu\""), "this model is not supported: \"hidden_act\" is not \"silu\"",
+          NULL },
         { DENSE(", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}"),
           "the RoPE type \"llama3\" is not supported", "supported: default, yarn" },
-        { DENSE(", \"rope_scaling\": {\"type\": \"mrope\"}"), "the RoPE type \"mrope\" is not supported", NULL },
+        { DENSE(", \"rope_scaling\": {\"type\": \"mrope\"}"), "the RoPE type \"mrope\" is not supported",
+          NULL },
         { DENSE(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0.5}"),
           "the YaRN \"factor\" is 0.5; it must be at least 1", NULL },
         { DENSE(", \"rope_scaling\": 3"), "rope_scaling is not an object", NULL },
         { DENSE(", \"rope_theta\": 1"), "rope_theta is 1, not above 1 and up to 1e+15", NULL },
         { DENSE(", \"partial_rotary_factor\": 0.2"), NULL, NULL },
         { DENSE(", \"rms_norm_eps\": 0"), NULL, NULL },
-        { DENSE(", \"layer_types\": [\"full_attention\"]"), "layer_types does not list 2 layers (num_hidden_layers)", NULL },
+        { DENSE(", \"layer_types\": [\"full_attention\"]"),
+          "layer_types does not list 2 layers (num_hidden_layers)", NULL },
         { DENSE(", \"layer_types\": [\"full_attention\", \"sliding_attention\"]"),
           "layer_types[1] is \"sliding_attention\", which qwen3 does not have", "accepted: full_attention" },
         { DENSE(", \"layer_types\": [\"full_attention\", \"linear_attention\"]"), NULL, NULL },
@@ -217,24 +239,17 @@ static void test_refusals(void **state)
 
 /* ---- RoPE ---- */
 
-/* Values of transformers' _compute_yarn_parameters for Qwen2.5 with factor 4 over 32768, theta 1e6, 128 wide. */
+/* Values of transformers' _compute_yarn_parameters for Qwen2.5 with factor 4 over 32768, theta 1e6, 128 wide.
+ */
 #define YARN_SCALE 0x1.237d380000000p+0f
 static const struct {
-    int   pair;
+    int pair;
     float freq;
 } yarn_want[] = {
-    { 0, 0x1.0000000000000p+0f },
-    { 1, 0x1.9c975a0000000p-1f },
-    { 10, 0x1.d8ffac0000000p-4f },
-    { 22, 0x1.1bc25a0000000p-7f },
-    { 23, 0x1.c9548c0000000p-8f },
-    { 24, 0x1.6046ee0000000p-8f },
-    { 28, 0x1.e483be0000000p-10f },
-    { 30, 0x1.17040e0000000p-10f },
-    { 35, 0x1.02387c0000000p-12f },
-    { 40, 0x1.74eea60000000p-15f },
-    { 50, 0x1.58863a0000000p-18f },
-    { 63, 0x1.4d1c980000000p-22f },
+    { 0, 0x1.0000000000000p+0f },   { 1, 0x1.9c975a0000000p-1f },   { 10, 0x1.d8ffac0000000p-4f },
+    { 22, 0x1.1bc25a0000000p-7f },  { 23, 0x1.c9548c0000000p-8f },  { 24, 0x1.6046ee0000000p-8f },
+    { 28, 0x1.e483be0000000p-10f }, { 30, 0x1.17040e0000000p-10f }, { 35, 0x1.02387c0000000p-12f },
+    { 40, 0x1.74eea60000000p-15f }, { 50, 0x1.58863a0000000p-18f }, { 63, 0x1.4d1c980000000p-22f },
 };
 
 static void test_rope(void **state)
@@ -246,7 +261,8 @@ static void test_rope(void **state)
     for (int i = 0; i < 8; i++)
         assert_true(fabs(freq[i] - pow(10000, -i / 8.0)) <= 1e-7 * freq[i]);
     free(s);
-    s = accept("{\"model_type\": \"qwen2\", \"vocab_size\": 152064, \"hidden_size\": 3584, \"intermediate_size\": 18944,"
+    s = accept("{\"model_type\": \"qwen2\", \"vocab_size\": 152064, \"hidden_size\": 3584, "
+               "\"intermediate_size\": 18944,"
                "\"num_hidden_layers\": 28, \"num_attention_heads\": 28, \"num_key_value_heads\": 4,"
                "\"rope_theta\": 1000000.0, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0,"
                "\"original_max_position_embeddings\": 32768}}");
@@ -262,8 +278,8 @@ static void test_names(void **state)
     struct shape *s = accept("{" QWEN35_TEXT "}");
     char gguf[64], hf[192];
     static const struct {
-        enum role   role;
-        int         layer;
+        enum role role;
+        int layer;
         const char *gguf, *hf;
     } cases[] = {
         { ROLE_EMBED, -1, "token_embd.weight", "model.language_model.embed_tokens.weight" },
@@ -271,7 +287,8 @@ static void test_names(void **state)
         { ROLE_NORM_MLP, 7, "blk.7.post_attention_norm.weight",
           "model.language_model.layers.7.post_attention_layernorm.weight" },
         { ROLE_DN_A_LOG, 0, "blk.0.ssm_a", "model.language_model.layers.0.linear_attn.A_log" },
-        { ROLE_EXPERT_UP, 39, "blk.39.ffn_up_exps.weight", "model.language_model.layers.39.mlp.experts.gate_up_proj" },
+        { ROLE_EXPERT_UP, 39, "blk.39.ffn_up_exps.weight",
+          "model.language_model.layers.39.mlp.experts.gate_up_proj" },
         { ROLE_EXPERT_DOWN, 40, "blk.40.ffn_down_exps.weight", "mtp.layers.0.mlp.experts.down_proj" },
         { ROLE_MTP_FC, 40, "blk.40.nextn.eh_proj.weight", "mtp.fc.weight" },
         { ROLE_MTP_OUT_NORM, 40, "blk.40.nextn.shared_head_norm.weight", "mtp.norm.weight" },
@@ -307,7 +324,8 @@ static void test_every_role(void **state)
             present++;
         }
     }
-    /* 3 outside; 30 linear layers of 2 + 9 + 8; 10 full ones and the MTP layer of 2 + 6 + 8; 4 of MTP's own */
+    /* 3 outside; 30 linear layers of 2 + 9 + 8; 10 full ones and the MTP layer of 2 + 6 + 8; 4 of MTP's own
+     */
     assert_int_equal(present, 3 + 30 * 19 + 11 * 16 + 4);
     free(s);
 }
@@ -315,9 +333,10 @@ static void test_every_role(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_qwen35_moe), cmocka_unit_test(test_qwen35_dense), cmocka_unit_test(test_qwen3_moe),
-        cmocka_unit_test(test_qwen3_and_qwen2), cmocka_unit_test(test_refusals), cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_names), cmocka_unit_test(test_every_role),
+        cmocka_unit_test(test_qwen35_moe), cmocka_unit_test(test_qwen35_dense),
+        cmocka_unit_test(test_qwen3_moe),  cmocka_unit_test(test_qwen3_and_qwen2),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_every_role),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
