@@ -155,12 +155,18 @@ static int enter_whole_tokens(struct tokenizer *t, struct err *e)
 int build_finish(struct tokenizer *t, struct err *e)
 {
     int rc = vocab_byte_ids(&t->vocab, t->bpe.byte_id, e);
-    if (rc == 0)
-        rc = added_tokens_seal(&t->raw, e);
+    if (rc) {
+        err_where(e, "vocabulary");
+        return rc;
+    }
+    rc = added_tokens_seal(&t->raw, e);
     if (rc == 0)
         rc = added_tokens_seal(&t->normalized, e);
-    if (rc == 0)
-        rc = enter_whole_tokens(t, e);
+    if (rc) {
+        err_where(e, "added tokens");
+        return rc;
+    }
+    rc = enter_whole_tokens(t, e);
     vocab_end_texts(&t->vocab);
     for (int32_t id = 0; id < t->vocab.n; id++)
         if (t->vocab.token[id].flags)

@@ -136,11 +136,7 @@ static int gguf_type_of(const char *text, size_t n, bool special)
     static const char *const exact[] = { "<pad>", "<mask>", "<2mass>", "[@BOS@]" };
     static const struct {
         const char *begin, *end;
-    } shape[] = {
-        {"<|",             "|>"           },
-        { "<\xEF\xBD\x9C", "\xEF\xBD\x9C>"},
-        { "<unused",       ">"            }
-    };
+    } shape[] = { { "<|", "|>" }, { "<\xEF\xBD\x9C", "\xEF\xBD\x9C>" }, { "<unused", ">" } };
     bool looks = special;
     for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
         looks = looks || (strlen(exact[i]) == n && memcmp(text, exact[i], n) == 0);
