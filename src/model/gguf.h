@@ -68,7 +68,7 @@ bool gguf_array_int(const struct gguf_value *v, uint64_t i, int64_t *out);
 
 /* ---- writing ---- */
 
-struct gguf_writer; /* collects keys and tensor headers, then streams tensor data in order */
+struct gguf_writer; /* collects keys and tensor headers, then takes tensor data in any order */
 
 int  gguf_writer_open(struct gguf_writer **out, const char *path, struct err *e);
 /* Keys, in the order they shall have. Values are copied. Memory failures are remembered and reported by _begin. */
@@ -79,12 +79,12 @@ void gguf_write_str(struct gguf_writer *w, const char *key, const char *s, size_
 void gguf_write_array(struct gguf_writer *w, const char *key, enum gguf_type elem, const void *elems, uint64_t count);
 void gguf_write_strings(struct gguf_writer *w, const char *key, const struct gguf_string *s, uint64_t count);
 void gguf_write_value(struct gguf_writer *w, const char *key, const struct gguf_value *v); /* copies another file's */
-/* Announces a tensor; dim is row-major as in struct tensor. Data must follow in the same order. */
+/* Announces a tensor; dim is row-major as in struct tensor. The first one is tensor 0. */
 void gguf_write_tensor(struct gguf_writer *w, const char *name, enum qtype type, const int64_t *dim, int n_dims);
 /* Writes the header. */
 int  gguf_writer_begin(struct gguf_writer *w, struct err *e);
-/* Appends bytes of the current tensor; when all its bytes are there, pads and moves to the next. */
-int  gguf_writer_data(struct gguf_writer *w, const void *data, size_t n, struct err *e);
+/* Writes n bytes of a tensor from byte `offset` on; every byte exactly once, in any order, from any thread. */
+int  gguf_writer_put(struct gguf_writer *w, int tensor, uint64_t offset, const void *data, size_t n, struct err *e);
 /* Checks that every tensor is complete, renames to the final name. *w = NULL also on failure (nothing left). */
 int  gguf_writer_commit(struct gguf_writer **w, struct err *e);
 void gguf_writer_abort(struct gguf_writer **w);

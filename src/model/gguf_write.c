@@ -1,10 +1,12 @@
 /*
- * gguf_write.c: writes a GGUF v3 file: keys and tensor headers are collected, then tensor data stream through.
+ * gguf_write.c: writes a GGUF v3 file: keys and tensor headers are collected; then every tensor has its place, and
+ * data may come in any order from any thread.
  *
  * Lives elsewhere: which keys and tensors a model has (load/export_gguf.c), temporary file and rename (base/file.c).
- * Invariant: data arrive in the order of the headers, each tensor with exactly the bytes its header promises.
+ * Invariant: a file is renamed only when each tensor got exactly the bytes its header promises.
  */
 #include <endian.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,15 +21,20 @@ struct bytes { /* a growing buffer */
     size_t   used, room;
 };
 
+struct slot {               /* a tensor's place */
+    uint64_t         offset; /* from the beginning of the data */
+    uint64_t         bytes;  /* without padding */
+    _Atomic uint64_t done;
+};
+
 struct gguf_writer {
     struct file_writer *file;
     struct bytes        pairs, infos; /* as they will stand in the file */
     uint64_t            n_pair, n_tensor;
-    uint64_t           *tensor_bytes; /* [n_tensor] without padding */
-    size_t              tensor_room;
-    uint64_t            data_bytes;   /* offset of the next tensor to be announced */
-    uint64_t            current, done; /* tensor being written, its bytes so far */
-    bool                begun;
+    struct slot        *slot;         /* [n_tensor] */
+    size_t              slot_room;
+    uint64_t            data_begin;   /* in the file; 0: the header is not written */
+    uint64_t            data_bytes;   /* all tensors with their padding */
     int                 failed;       /* first ERR_ code of a call without an error argument */
 };
 
@@ -165,14 +172,14 @@ void gguf_write_value(struct gguf_writer *w, const char *key, const struct gguf_
 
 static bool room_for_one(struct gguf_writer *w)
 {
-    if (w->n_tensor < w->tensor_room)
+    if (w->n_tensor < w->slot_room)
         return true;
-    size_t room = w->tensor_room ? 2 * w->tensor_room : 256;
-    uint64_t *more = realloc(w->tensor_bytes, room * sizeof *more);
+    size_t room = w->slot_room ? 2 * w->slot_room : 256;
+    struct slot *more = realloc(w->slot, room * sizeof *more);
     if (!more)
         return false;
-    w->tensor_bytes = more;
-    w->tensor_room = room;
+    w->slot = more;
+    w->slot_room = room;
     return true;
 }
 
@@ -194,31 +201,16 @@ void gguf_write_tensor(struct gguf_writer *w, const char *name, enum qtype type,
         put_u64(w, &w->infos, (uint64_t)dim[i]);
     put_u32(w, &w->infos, (uint32_t)id);
     put_u64(w, &w->infos, w->data_bytes);
-    w->tensor_bytes[w->n_tensor++] = t.bytes;
+    struct slot *slot = &w->slot[w->n_tensor++];
+    slot->offset = w->data_bytes;
+    slot->bytes = t.bytes;
+    atomic_init(&slot->done, 0);
     w->data_bytes += align_up(t.bytes, ALIGNMENT);
-}
-
-static int put_padding(struct gguf_writer *w, struct err *e)
-{
-    static const uint8_t zero[ALIGNMENT];
-    uint64_t at = file_writer_size(w->file);
-    return file_writer_append(w->file, zero, (size_t)(align_up(at, ALIGNMENT) - at), e);
-}
-
-/* Steps over tensors that have all their bytes (also empty ones). */
-static int finish_full_tensors(struct gguf_writer *w, struct err *e)
-{
-    int rc = 0;
-    while (!rc && w->current < w->n_tensor && w->done == w->tensor_bytes[w->current]) {
-        w->current++;
-        w->done = 0;
-        rc = put_padding(w, e);
-    }
-    return rc;
 }
 
 int gguf_writer_begin(struct gguf_writer *w, struct err *e)
 {
+    static const uint8_t zero[ALIGNMENT];
     struct bytes head = { 0 };
     put(w, &head, "GGUF", 4);
     put_u32(w, &head, VERSION);
@@ -235,30 +227,50 @@ int gguf_writer_begin(struct gguf_writer *w, struct err *e)
         rc = file_writer_append(w->file, w->pairs.at, w->pairs.used, e);
     if (!rc && w->n_tensor)
         rc = file_writer_append(w->file, w->infos.at, w->infos.used, e);
-    if (!rc && w->n_tensor)
-        rc = put_padding(w, e);
     free(head.at);
-    w->begun = !rc;
-    return rc ? rc : finish_full_tensors(w, e);
+    uint64_t header = file_writer_size(w->file), begin = align_up(header, ALIGNMENT);
+    if (!rc && w->n_tensor)
+        rc = file_writer_append(w->file, zero, (size_t)(begin - header), e);
+    w->data_begin = rc ? 0 : begin;
+    return rc;
 }
 
-int gguf_writer_data(struct gguf_writer *w, const void *data, size_t n, struct err *e)
+int gguf_writer_put(struct gguf_writer *w, int tensor, uint64_t offset, const void *data, size_t n, struct err *e)
 {
-    if (!w->begun || w->current >= w->n_tensor || n > w->tensor_bytes[w->current] - w->done)
-        return err_set(e, ERR_USAGE, "more data than the tensor's header announced");
-    int rc = file_writer_append(w->file, data, n, e);
-    w->done += n;
-    return rc ? rc : finish_full_tensors(w, e);
+    if (!w->data_begin || tensor < 0 || (uint64_t)tensor >= w->n_tensor ||
+        !checked_range(offset, n, w->slot[tensor].bytes))
+        return err_set(e, ERR_USAGE, "data outside what the tensor's header announced");
+    struct slot *s = &w->slot[tensor];
+    atomic_fetch_add_explicit(&s->done, n, memory_order_relaxed);
+    return file_writer_at(w->file, data, n, w->data_begin + s->offset + offset, e);
+}
+
+/* The last tensor is padded too: the reference reader expects the whole of it. The others' padding are holes. */
+static int pad_end(struct gguf_writer *w, struct err *e)
+{
+    static const uint8_t zero[ALIGNMENT];
+    if (w->n_tensor == 0)
+        return 0;
+    const struct slot *last = &w->slot[w->n_tensor - 1];
+    uint64_t end = last->offset + last->bytes;
+    if (end == w->data_bytes)
+        return 0;
+    return file_writer_at(w->file, zero, (size_t)(w->data_bytes - end), w->data_begin + end, e);
 }
 
 int gguf_writer_commit(struct gguf_writer **wp, struct err *e)
 {
     struct gguf_writer *w = *wp;
+    uint64_t missing = w->data_begin ? 0 : w->n_tensor + 1;
+    for (uint64_t i = 0; i < w->n_tensor && w->data_begin; i++)
+        missing += atomic_load(&w->slot[i].done) != w->slot[i].bytes;
     int rc = 0;
-    if (!w->begun || w->current < w->n_tensor)
-        rc = err_set(e, ERR_USAGE, "the data of %llu tensors are missing",
-                     (unsigned long long)(w->n_tensor - w->current));
-    else
+    if (missing)
+        rc = err_set(e, ERR_USAGE, "%llu of %llu tensors are not written completely", (unsigned long long)missing,
+                     (unsigned long long)w->n_tensor);
+    if (!rc)
+        rc = pad_end(w, e);
+    if (!rc)
         rc = file_writer_commit(&w->file, e);
     gguf_writer_abort(wp);
     return rc;
@@ -273,6 +285,6 @@ void gguf_writer_abort(struct gguf_writer **wp)
     file_writer_abort(&w->file);
     free(w->pairs.at);
     free(w->infos.at);
-    free(w->tensor_bytes);
+    free(w->slot);
     free(w);
 }

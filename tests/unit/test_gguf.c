@@ -521,10 +521,11 @@ static void write_model(const char *path, struct gguf_string *words, const int32
     gguf_write_tensor(w, "vector", QTYPE_F32, vector, 1);
     assert_int_equal(gguf_writer_begin(w, &e), 0);
     assert_int_equal(access(path, F_OK), -1); /* nothing under the final name yet */
-    assert_int_equal(gguf_writer_data(w, data, 100, &e), 0);
-    assert_int_equal(gguf_writer_data(w, data, 105, &e), ERR_USAGE);
-    assert_int_equal(gguf_writer_data(w, data + 100, 104, &e), 0);
-    assert_int_equal(gguf_writer_data(w, data, 20, &e), 0);
+    assert_int_equal(gguf_writer_put(w, 2, 0, data, 20, &e), 0);
+    assert_int_equal(gguf_writer_put(w, 0, 100, data + 100, 104, &e), 0);
+    assert_int_equal(gguf_writer_put(w, 0, 100, data, 105, &e), ERR_USAGE);
+    assert_int_equal(gguf_writer_put(w, 3, 0, data, 1, &e), ERR_USAGE);
+    assert_int_equal(gguf_writer_put(w, 0, 0, data, 100, &e), 0);
     assert_int_equal(gguf_writer_commit(&w, &e), 0);
     assert_null(w);
 }
@@ -580,7 +581,7 @@ static void an_unfinished_file_never_appears(void **state)
     assert_int_equal(gguf_writer_open(&w, path, &e), 0);
     gguf_write_tensor(w, "x", QTYPE_F32, dim, 2);
     assert_int_equal(gguf_writer_begin(w, &e), 0);
-    assert_int_equal(gguf_writer_data(w, "1234", 4, &e), 0);
+    assert_int_equal(gguf_writer_put(w, 0, 0, "1234", 4, &e), 0);
     assert_int_equal(gguf_writer_commit(&w, &e), ERR_USAGE);
     assert_null(w);
     assert_int_equal(access(path, F_OK), -1);
