@@ -45,7 +45,7 @@ static void quantize_block(int8_t *q, float *d, int32_t *sum, const float *x)
         max = a > max ? a : max;
     }
     *d = max < Q8_ZERO ? 0.0f : max / 127.0f;
-    float   inverse = *d > 0.0f ? 1.0f / *d : 0.0f;
+    float inverse = *d > 0.0f ? 1.0f / *d : 0.0f;
     int32_t total = 0;
     for (int i = 0; i < Q8_BLOCK; i++) {
         int code = round_even(x[i] * inverse);
@@ -57,8 +57,8 @@ static void quantize_block(int8_t *q, float *d, int32_t *sum, const float *x)
 
 void q8_quantize(void *row, const float *x, int64_t n)
 {
-    char    *q = row;
-    float   *d = (float *)(q + code_bytes(n));
+    char *q = row;
+    float *d = (float *)(q + code_bytes(n));
     int32_t *sum = (int32_t *)(q + code_bytes(n) + per_block_bytes(n));
     for (int64_t b = 0; b < n / Q8_BLOCK; b++)
         quantize_block((int8_t *)q + b * Q8_BLOCK, &d[b], &sum[b], x + b * Q8_BLOCK);

@@ -1,10 +1,11 @@
 /*
  * bnb.c: the 4-bit formats of bitsandbytes, NF4 and FP4, and their double quantization.
  *
- * The bits are those of the library's CPU path (0.50): a block's values are multiplied by the rounded 1 / absmax,
- * and a code is the number of midpoints between neighbouring levels that lie strictly below the product. For FP4
- * this counting makes tiny positive values code 8 (zero) and sends a negative value on a midpoint away from zero;
- * the library's CUDA kernels do neither. Values with NaN or infinity in their block get some code.
+ * The bits are those of the library's CPU path (0.50): a block's values are multiplied by the rounded 1 /
+ * absmax, and a code is the number of midpoints between neighbouring levels that lie strictly below the
+ * product. For FP4 this counting makes tiny positive values code 8 (zero) and sends a negative value on a
+ * midpoint away from zero; the library's CUDA kernels do neither. Values with NaN or infinity in their block
+ * get some code.
  */
 #include "quant/encode.h"
 
@@ -17,6 +18,7 @@ enum { BLOCK = 64, GROUP = 256 };
 
 /* ---- levels ---- */
 
+/* clang-format off */
 static const float nf4_level[16] = {
     -1.0f,                 -0.6961928009986877f,  -0.5250730514526367f,  -0.39491748809814453f,
     -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
@@ -28,9 +30,10 @@ static const float fp4_level[16] = {
     0.0f, 1.0f / 192,  2.0f / 3,  1.0f,  1.0f / 3,  0.5f,  1.0f / 6,  0.25f,
     0.0f, -1.0f / 192, -2.0f / 3, -1.0f, -1.0f / 3, -0.5f, -1.0f / 6, -0.25f,
 };
+/* clang-format on */
 
-/* Midpoints: neighbouring levels added and halved in f32. (Four of them are one unit in the last place away from
- * the constants in the CUDA kernels, which were rounded from decimals.) */
+/* Midpoints: neighbouring levels added and halved in f32. (Four of them are one unit in the last place away
+ * from the constants in the CUDA kernels, which were rounded from decimals.) */
 static inline int nf4_code(float x)
 {
     return (x > -0x1.b239b0p-1f) + (x > -0x1.38a4e0p-1f) + (x > -0x1.d70900p-2f) + (x > -0x1.5bd4ecp-2f) +
@@ -39,12 +42,12 @@ static inline int nf4_code(float x)
            (x > 0x1.00da08p-1f) + (x > 0x1.491b5ep-1f) + (x > 0x1.b913b4p-1f);
 }
 
-/* Magnitudes in ascending order have the codes 0 1 6 7 4 5 2 3: each step flips the bits named. Magnitudes are
- * compared as integers, a negative one counting as one more: it passes a midpoint that it equals. */
+/* Magnitudes in ascending order have the codes 0 1 6 7 4 5 2 3: each step flips the bits named. Magnitudes
+ * are compared as integers, a negative one counting as one more: it passes a midpoint that it equals. */
 static inline int fp4_code(float x)
 {
     uint32_t bits = f32_bits(x);
-    int32_t  negative = (int32_t)(bits >> 31), size = (int32_t)((bits & 0x7fffffff) + (bits >> 31));
+    int32_t negative = (int32_t)(bits >> 31), size = (int32_t)((bits & 0x7fffffff) + (bits >> 31));
     int32_t code = size > 0x3b2aaaab ? 1 : 0; /* 1/384 */
     code ^= size > 0x3db00000 ? 7 : 0;        /* 0.0859375 */
     code ^= size > 0x3e555556 ? 1 : 0;        /* 5/24 */
@@ -58,7 +61,8 @@ static inline int fp4_code(float x)
 
 /* ---- codes ---- */
 
-/* max |x|; compared as integers, where the order of magnitudes is the same and any order of comparing will do. */
+/* max |x|; compared as integers, where the order of magnitudes is the same and any order of comparing will
+ * do. */
 static float max_abs(const float *x, int n)
 {
     int32_t m = 0;
@@ -77,8 +81,8 @@ static inline void encode_rows(code_of *code, uint8_t *data, float *absmax, int6
 {
     for (int64_t b = 0; b < n_blocks; b++) {
         const float *x = src + b * BLOCK;
-        uint8_t     *out = data + (first + b) * (BLOCK / 2), codes[BLOCK];
-        float        max = max_abs(x, BLOCK), inverse = 1.0f / (max > 1e-38f ? max : 1e-38f);
+        uint8_t *out = data + (first + b) * (BLOCK / 2), codes[BLOCK];
+        float max = max_abs(x, BLOCK), inverse = 1.0f / (max > 1e-38f ? max : 1e-38f);
         for (int i = 0; i < BLOCK; i++)
             codes[i] = (uint8_t)code(x[i] * inverse);
         for (int j = 0; j < BLOCK / 2; j++)
@@ -118,15 +122,15 @@ void encode_fp4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t 
 /* ---- the plane of double quantization: offset, n_group, map[256], nested[n_group], code[n] ---- */
 
 struct dq_plane {
-    float          offset;
-    const float   *map, *nested;
+    float offset;
+    const float *map, *nested;
     const uint8_t *code;
 };
 
 static struct dq_plane dq_plane_at(const void *scale)
 {
     const float *f = scale;
-    uint32_t     n_group;
+    uint32_t n_group;
     memcpy(&n_group, f + 1, sizeof n_group);
     const float *nested = f + 2 + 256;
     return (struct dq_plane){ f[0], f + 2, nested, (const uint8_t *)(nested + n_group) };
@@ -149,17 +153,17 @@ static inline void decode_block(const float level[16], const uint8_t *codes, flo
 
 static void decode_plain(const float level[16], const struct qmat *w, int64_t row, float *out)
 {
-    int64_t        per_row = w->cols / BLOCK, first = row * per_row;
+    int64_t per_row = w->cols / BLOCK, first = row * per_row;
     const uint8_t *codes = w->data;
-    const float   *absmax = w->scale;
+    const float *absmax = w->scale;
     for (int64_t b = 0; b < per_row; b++)
         decode_block(level, codes + (first + b) * (BLOCK / 2), absmax[first + b], out + b * BLOCK);
 }
 
 static void decode_double(const float level[16], const struct qmat *w, int64_t row, float *out)
 {
-    int64_t         per_row = w->cols / BLOCK, first = row * per_row;
-    const uint8_t  *codes = w->data;
+    int64_t per_row = w->cols / BLOCK, first = row * per_row;
+    const uint8_t *codes = w->data;
     struct dq_plane plane = dq_plane_at(w->scale);
     for (int64_t b = 0; b < per_row; b++)
         decode_block(level, codes + (first + b) * (BLOCK / 2), dq_absmax(&plane, first + b), out + b * BLOCK);
@@ -187,26 +191,33 @@ void decode_fp4_dq(const struct qmat *w, int64_t row, float *out)
 
 /* ---- double quantization ---- */
 
+/* clang-format off */
 /* The signed dynamic map from 0 up: 0, 127 magnitudes, 1. Below 0 it has the same magnitudes, negative. */
 static const float dynamic_map[129] = {
-    0.0f, 5.50000038e-07f, 3.25000019e-06f, 7.7499999e-06f, 2.12499981e-05f, 4.37499984e-05f, 6.62500024e-05f, 8.87499991e-05f,
-    0.000156250011f, 0.000268750038f, 0.000381250022f, 0.000493750034f, 0.000606250076f, 0.00071875006f, 0.000831249985f, 0.000943750085f,
-    0.00128124992f, 0.00184375001f, 0.00240624999f, 0.00296874996f, 0.00353124971f, 0.00409374991f, 0.00465624966f, 0.00521875033f,
-    0.00578125007f, 0.00634374982f, 0.00690625003f, 0.00746874977f, 0.00803124998f, 0.00859375019f, 0.00915624946f, 0.00971874967f,
-    0.0114062503f, 0.0142187504f, 0.0170312505f, 0.0198437516f, 0.0226562507f, 0.0254687499f, 0.028281251f, 0.0310937501f,
-    0.0339062512f, 0.0367187522f, 0.0395312496f, 0.0423437469f, 0.0451562516f, 0.047968749f, 0.05078125f, 0.053593751f,
-    0.0564062484f, 0.0592187531f, 0.0620312504f, 0.0648437515f, 0.0676562563f, 0.0704687461f, 0.0732812509f, 0.0760937482f,
-    0.078906253f, 0.0817187577f, 0.0845312476f, 0.0873437524f, 0.0901562497f, 0.0929687545f, 0.0957812592f, 0.0985937491f,
-    0.107031256f, 0.12109375f, 0.135156244f, 0.149218753f, 0.163281247f, 0.177343756f, 0.19140625f, 0.205468744f,
-    0.219531253f, 0.233593747f, 0.247656241f, 0.26171875f, 0.275781274f, 0.289843738f, 0.303906262f, 0.317968726f,
-    0.33203125f, 0.346093744f, 0.360156238f, 0.374218762f, 0.388281226f, 0.40234375f, 0.416406244f, 0.430468738f,
-    0.444531262f, 0.458593726f, 0.47265625f, 0.486718714f, 0.500781238f, 0.514843702f, 0.528906226f, 0.54296875f,
-    0.557031274f, 0.571093798f, 0.585156262f, 0.599218726f, 0.61328125f, 0.627343774f, 0.641406298f, 0.655468762f,
-    0.669531226f, 0.68359375f, 0.697656274f, 0.711718798f, 0.725781262f, 0.739843726f, 0.75390625f, 0.767968774f,
-    0.782031238f, 0.796093762f, 0.810156226f, 0.82421875f, 0.838281274f, 0.852343738f, 0.866406262f, 0.880468726f,
-    0.89453125f, 0.908593774f, 0.922656238f, 0.936718762f, 0.950781226f, 0.96484375f, 0.978906274f, 0.992968738f,
-    1.0f,
+    0.0f, 5.50000038e-07f, 3.25000019e-06f, 7.7499999e-06f, 2.12499981e-05f, 4.37499984e-05f,
+    6.62500024e-05f, 8.87499991e-05f, 0.000156250011f, 0.000268750038f, 0.000381250022f, 0.000493750034f,
+    0.000606250076f, 0.00071875006f, 0.000831249985f, 0.000943750085f, 0.00128124992f, 0.00184375001f,
+    0.00240624999f, 0.00296874996f, 0.00353124971f, 0.00409374991f, 0.00465624966f, 0.00521875033f,
+    0.00578125007f, 0.00634374982f, 0.00690625003f, 0.00746874977f, 0.00803124998f, 0.00859375019f,
+    0.00915624946f, 0.00971874967f, 0.0114062503f, 0.0142187504f, 0.0170312505f, 0.0198437516f,
+    0.0226562507f, 0.0254687499f, 0.028281251f, 0.0310937501f, 0.0339062512f, 0.0367187522f,
+    0.0395312496f, 0.0423437469f, 0.0451562516f, 0.047968749f, 0.05078125f, 0.053593751f,
+    0.0564062484f, 0.0592187531f, 0.0620312504f, 0.0648437515f, 0.0676562563f, 0.0704687461f,
+    0.0732812509f, 0.0760937482f, 0.078906253f, 0.0817187577f, 0.0845312476f, 0.0873437524f,
+    0.0901562497f, 0.0929687545f, 0.0957812592f, 0.0985937491f, 0.107031256f, 0.12109375f,
+    0.135156244f, 0.149218753f, 0.163281247f, 0.177343756f, 0.19140625f, 0.205468744f,
+    0.219531253f, 0.233593747f, 0.247656241f, 0.26171875f, 0.275781274f, 0.289843738f,
+    0.303906262f, 0.317968726f, 0.33203125f, 0.346093744f, 0.360156238f, 0.374218762f,
+    0.388281226f, 0.40234375f, 0.416406244f, 0.430468738f, 0.444531262f, 0.458593726f,
+    0.47265625f, 0.486718714f, 0.500781238f, 0.514843702f, 0.528906226f, 0.54296875f,
+    0.557031274f, 0.571093798f, 0.585156262f, 0.599218726f, 0.61328125f, 0.627343774f,
+    0.641406298f, 0.655468762f, 0.669531226f, 0.68359375f, 0.697656274f, 0.711718798f,
+    0.725781262f, 0.739843726f, 0.75390625f, 0.767968774f, 0.782031238f, 0.796093762f,
+    0.810156226f, 0.82421875f, 0.838281274f, 0.852343738f, 0.866406262f, 0.880468726f,
+    0.89453125f, 0.908593774f, 0.922656238f, 0.936718762f, 0.950781226f, 0.96484375f,
+    0.978906274f, 0.992968738f, 1.0f,
 };
+/* clang-format on */
 
 static void fill_map(float map[256])
 {
@@ -216,10 +227,10 @@ static void fill_map(float map[256])
         map[127 - i] = -dynamic_map[i];
 }
 
-/* The mean decides every code that follows, so it is added up in the order in which torch adds a contiguous f32
- * vector on one thread (its thread pool splits vectors of 32768 and more, and then the last bits of the mean
- * depend on the number of threads): 4 x 8 running sums over 32 neighbours, flushed every `step` rounds into a
- * second level, that into a third and a fourth; then the four, then the eight, in order. */
+/* The mean decides every code that follows, so it is added up in the order in which torch adds a contiguous
+ * f32 vector on one thread (its thread pool splits vectors of 32768 and more, and then the last bits of the
+ * mean depend on the number of threads): 4 x 8 running sums over 32 neighbours, flushed every `step` rounds
+ * into a second level, that into a third and a fourth; then the four, then the eight, in order. */
 enum { LANES = 32, LEVELS = 4 };
 
 static int ceil_log2(int64_t n)
@@ -239,8 +250,8 @@ static void add_to(float *sum, const float *x, int n)
 /* Sums of every LANES-th element over n rounds of LANES (or, for short vectors, width) elements. */
 static void cascade_rounds(float out[LANES], const float *x, int64_t n, int width)
 {
-    float   sum[LEVELS][LANES] = { { 0 } };
-    int     power = ceil_log2(n) / LEVELS > 4 ? ceil_log2(n) / LEVELS : 4;
+    float sum[LEVELS][LANES] = { { 0 } };
+    int power = ceil_log2(n) / LEVELS > 4 ? ceil_log2(n) / LEVELS : 4;
     int64_t step = (int64_t)1 << power, i = 0;
     while (i + step <= n) {
         for (int64_t j = 0; j < step; j++, i++)
@@ -259,7 +270,8 @@ static void cascade_rounds(float out[LANES], const float *x, int64_t n, int widt
     memcpy(out, sum[0], sizeof sum[0]);
 }
 
-/* The sum of n vectors of width elements each, element by element: four cascades, then the rest, then together. */
+/* The sum of n vectors of width elements each, element by element: four cascades, then the rest, then
+ * together. */
 static void cascade_vectors(float *out, const float *x, int64_t n, int width)
 {
     float sum[LANES];
@@ -287,16 +299,17 @@ static float mean(const float *x, int64_t n)
     return total / (float)n;
 }
 
-/* The library looks the code up in a table over 65536 steps of [-1, 1]; this is the step's code: the number of
- * midpoints below the step's value. The step is computed with one rounding, as its compiled code does (fma). */
+/* The library looks the code up in a table over 65536 steps of [-1, 1]; this is the step's code: the number
+ * of midpoints below the step's value. The step is computed with one rounding, as its compiled code does
+ * (fma). */
 static uint8_t dynamic_code(const float midpoint[255], float x)
 {
     x = x > -1.0f ? x : -1.0f; /* first: NaN becomes a number */
     x = x < 1.0f ? x : 1.0f;
     double exact = (double)((x + 1.0f) * 0.5f) * 65535.0 + 0.5;
-    int    step = (int)(float)exact;
-    float  value = -1.0f + 2.0f * (float)step / 65535.0f;
-    int    code = 0;
+    int step = (int)(float)exact;
+    float value = -1.0f + 2.0f * (float)step / 65535.0f;
+    int code = 0;
     for (int half = 128; half; half /= 2)
         code += midpoint[code + half - 1] < value ? half : 0;
     return (uint8_t)code;
@@ -304,10 +317,10 @@ static uint8_t dynamic_code(const float midpoint[255], float x)
 
 void finish_double_quant(const struct qmat_encoder *m)
 {
-    int64_t  n = m->rows * (m->cols / BLOCK), n_group = n / GROUP + (n % GROUP != 0);
-    float   *plane = m->scale, *map = plane + 2, *nested = map + 256, midpoint[255];
+    int64_t n = m->rows * (m->cols / BLOCK), n_group = n / GROUP + (n % GROUP != 0);
+    float *plane = m->scale, *map = plane + 2, *nested = map + 256, midpoint[255];
     uint8_t *code = (uint8_t *)(nested + n_group);
-    float    offset = n ? mean(m->absmax, n) : 0.0f;
+    float offset = n ? mean(m->absmax, n) : 0.0f;
     plane[0] = offset;
     memcpy(plane + 1, &(uint32_t){ (uint32_t)n_group }, sizeof(uint32_t));
     fill_map(map);
@@ -315,8 +328,8 @@ void finish_double_quant(const struct qmat_encoder *m)
         midpoint[i] = 0.5f * (map[i] + map[i + 1]);
     for (int64_t g = 0; g < n_group; g++) {
         int64_t begin = g * GROUP;
-        int     count = n - begin < GROUP ? (int)(n - begin) : GROUP;
-        float   off[GROUP];
+        int count = n - begin < GROUP ? (int)(n - begin) : GROUP;
+        float off[GROUP];
         for (int i = 0; i < count; i++)
             off[i] = m->absmax[begin + i] - offset;
         nested[g] = max_abs(off, count);

@@ -1,9 +1,9 @@
 /*
  * encode.h: the encoders of quant/, private to this folder; everyone else goes through qtype.h.
  *
- * The GGUF formats give the bytes of the published reference encoders (without importance matrix), NF4 and FP4
- * those of bitsandbytes on its CPU path. Each row is encoded by itself, so the order of calls and the number of
- * threads cannot change a byte. Products and sums round one by one (the build forbids contraction).
+ * The GGUF formats give the bytes of the published reference encoders (without importance matrix), NF4 and
+ * FP4 those of bitsandbytes on its CPU path. Each row is encoded by itself, so the order of calls and the
+ * number of threads cannot change a byte. Products and sums round one by one (the build forbids contraction).
  *
  * Any f32 input is safe. A block with NaN or infinity in it, or whose largest magnitude is so small that the
  * reciprocal of its scale overflows, gets defined but meaningless codes; the loader refuses NaN and infinity
@@ -17,8 +17,8 @@
 
 #include "quant/qtype.h"
 
-/* Signature and contract of qtype_info.encode: n_rows rows of codes from src [n_rows][cols] go to rows row.. of
- * data. cols is a multiple of the format's block. GGUF formats ignore scale and absmax. */
+/* Signature and contract of qtype_info.encode: n_rows rows of codes from src [n_rows][cols] go to rows row..
+ * of data. cols is a multiple of the format's block. GGUF formats ignore scale and absmax. */
 
 /* encode_ggml.c: blocks of 32 */
 void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
@@ -59,7 +59,8 @@ void decode_nf4_dq(const struct qmat *w, int64_t row, float *out);
 void decode_fp4(const struct qmat *w, int64_t row, float *out);
 void decode_fp4_dq(const struct qmat *w, int64_t row, float *out);
 
-/* Fills the whole scale plane of a double-quantized matrix from m->absmax, whose entries must all be there. */
+/* Fills the whole scale plane of a double-quantized matrix from m->absmax, whose entries must all be there.
+ */
 void finish_double_quant(const struct qmat_encoder *m);
 
 #endif

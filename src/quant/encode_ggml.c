@@ -1,9 +1,9 @@
 /*
  * encode_ggml.c: encoders of the GGUF formats whose block is 32 weights with a scale of its own.
  *
- * The loops over a block have no branches and fixed trip counts, so that compilers turn them into SIMD. Floats
- * are clamped before they become integers: on sane input the clamp changes nothing, on any input it keeps the
- * cast defined.
+ * The loops over a block have no branches and fixed trip counts, so that compilers turn them into SIMD.
+ * Floats are clamped before they become integers: on sane input the clamp changes nothing, on any input it
+ * keeps the cast defined.
  */
 #include "quant/encode.h"
 
@@ -20,7 +20,7 @@ typedef void encode_block(uint8_t *out, const float *x);
 static inline void encode_blocks(encode_block *one, int block_bytes, void *data, int64_t row, int64_t n_rows,
                                  int64_t cols, const float *src)
 {
-    int64_t  per_row = cols / BLOCK;
+    int64_t per_row = cols / BLOCK;
     uint8_t *out = (uint8_t *)data + row * per_row * block_bytes;
     for (int64_t b = 0; b < n_rows * per_row; b++)
         one(out + b * block_bytes, src + b * BLOCK);
@@ -33,7 +33,8 @@ static void put_f16(uint8_t *out, float f)
     out[1] = (uint8_t)(h >> 8);
 }
 
-/* max |x|; compared as integers, where the order of magnitudes is the same and any order of comparing will do. */
+/* max |x|; compared as integers, where the order of magnitudes is the same and any order of comparing will
+ * do. */
 static float max_abs(const float *x)
 {
     int32_t m = 0;
@@ -48,7 +49,7 @@ static float max_abs(const float *x)
 static float signed_max(const float *x)
 {
     float max = max_abs(x);
-    int   first = BLOCK - 1;
+    int first = BLOCK - 1;
     for (int i = 0; i < BLOCK; i++) {
         int at = fabsf(x[i]) == max ? i : BLOCK - 1;
         first = at < first ? at : first;
@@ -81,12 +82,12 @@ static void put_nibbles(uint8_t *out, const uint8_t *code)
 /* Nearest integer, halves away from zero, clamped to +-127 (as integers: NaN too gets 127). */
 static int round_away(float x)
 {
-    const int32_t top = 0x42fe0000; /* 127.0f */
+    const int32_t top = 0x42fe0000;                                                        /* 127.0f */
     int32_t size = (int32_t)(f32_bits(x) & 0x7fffffff), sign = (int32_t)f32_bits(x) >> 31; /* 0 or -1 */
-    float   a = f32_from_bits((uint32_t)(size < top ? size : top));
-    int     whole = (int)a;
-    float   rest = a - (float)whole; /* exact, and so is twice it */
-    int     n = whole + (int)(rest + rest);
+    float a = f32_from_bits((uint32_t)(size < top ? size : top));
+    int whole = (int)a;
+    float rest = a - (float)whole; /* exact, and so is twice it */
+    int n = whole + (int)(rest + rest);
     return (n ^ sign) - sign;
 }
 
@@ -109,7 +110,7 @@ void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_
 
 static void q4_0_block(uint8_t *out, const float *x)
 {
-    float   d = signed_max(x) / -8.0f, inverse = inverse_or_zero(d);
+    float d = signed_max(x) / -8.0f, inverse = inverse_or_zero(d);
     uint8_t code[BLOCK];
     put_f16(out, d);
     for (int i = 0; i < BLOCK; i++)
@@ -137,7 +138,7 @@ static void put_fifth_bits(uint8_t *out, const uint8_t *code)
 
 static void q5_0_block(uint8_t *out, const float *x)
 {
-    float   d = signed_max(x) / -16.0f, inverse = inverse_or_zero(d);
+    float d = signed_max(x) / -16.0f, inverse = inverse_or_zero(d);
     uint8_t code[BLOCK];
     put_f16(out, d);
     for (int i = 0; i < BLOCK; i++)
@@ -162,7 +163,7 @@ static void q5_1_block(uint8_t *out, const float *x)
         min = x[i] < min ? x[i] : min;
         max = x[i] > max ? x[i] : max;
     }
-    float   d = (max - min) / 31.0f, inverse = inverse_or_zero(d);
+    float d = (max - min) / 31.0f, inverse = inverse_or_zero(d);
     uint8_t code[BLOCK];
     put_f16(out, d);
     put_f16(out + 2, min);
@@ -181,8 +182,9 @@ void encode_q5_1(void *data, void *scale, float *absmax, int64_t row, int64_t n_
 
 /* ---- MXFP4: u8 exponent, nibbles of e2m1 ---- */
 
-/* floor(log2(max)) - 2 biased by 127: the largest element lies at 4..8 units. log2f rounds just below a power of
- * two up to it, as in the reference. The top is one below the largest useful exponent: no value overflows. */
+/* floor(log2(max)) - 2 biased by 127: the largest element lies at 4..8 units. log2f rounds just below a power
+ * of two up to it, as in the reference. The top is one below the largest useful exponent: no value overflows.
+ */
 static int mxfp4_exponent(float max)
 {
     if (!(max > 0.0f))
@@ -195,7 +197,7 @@ static int mxfp4_exponent(float max)
 static int mxfp4_code(float x, float unit)
 {
     float a = fabsf(x);
-    int   m = (a > 0.25f * unit) + (a > 0.75f * unit) + (a > 1.25f * unit) + (a > 1.75f * unit) +
+    int m = (a > 0.25f * unit) + (a > 0.75f * unit) + (a > 1.25f * unit) + (a > 1.75f * unit) +
             (a > 2.5f * unit) + (a > 3.5f * unit) + (a > 5.0f * unit);
     int negative = (x < 0.0f) & (m > 0);
     return m | negative << 3;
@@ -203,8 +205,8 @@ static int mxfp4_code(float x, float unit)
 
 static void mxfp4_block(uint8_t *out, const float *x)
 {
-    int     e = mxfp4_exponent(max_abs(x));
-    float   unit = e ? f32_from_bits((uint32_t)e << 23) : 0x1p-127f;
+    int e = mxfp4_exponent(max_abs(x));
+    float unit = e ? f32_from_bits((uint32_t)e << 23) : 0x1p-127f;
     uint8_t code[BLOCK];
     for (int i = 0; i < BLOCK; i++)
         code[i] = (uint8_t)mxfp4_code(x[i], unit);
@@ -220,8 +222,8 @@ void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n
 }
 
 /* ---- IQ4_NL: f16 d, nibbles that index 16 uneven levels ----
- * The scale is searched: 16 candidates, each judged by a least-squares fit with weights x^2. The sums of a block
- * must be added in order, so SIMD works on LANES blocks at once, one per lane: x[i][lane]. */
+ * The scale is searched: 16 candidates, each judged by a least-squares fit with weights x^2. The sums of a
+ * block must be added in order, so SIMD works on LANES blocks at once, one per lane: x[i][lane]. */
 
 enum { LANES = 8, N_TRY = 7 };
 
@@ -235,7 +237,8 @@ static inline int iq4_code(float v)
 
 static inline float iq4_level(float v)
 {
-    float a = -127.0f + (v >= -115.5f ? 23.0f : 0.0f) + (v >= -93.5f ? 21.0f : 0.0f) + (v >= -74.0f ? 18.0f : 0.0f);
+    float a =
+        -127.0f + (v >= -115.5f ? 23.0f : 0.0f) + (v >= -93.5f ? 21.0f : 0.0f) + (v >= -74.0f ? 18.0f : 0.0f);
     float b = (v >= -57.0f ? 16.0f : 0.0f) + (v >= -42.0f ? 14.0f : 0.0f) + (v >= -28.5f ? 13.0f : 0.0f);
     float c = (v >= -16.0f ? 12.0f : 0.0f) + (v >= -4.5f ? 11.0f : 0.0f) + (v >= 7.0f ? 12.0f : 0.0f);
     float d = (v >= 19.0f ? 12.0f : 0.0f) + (v >= 31.5f ? 13.0f : 0.0f) + (v >= 45.5f ? 15.0f : 0.0f);
@@ -277,7 +280,7 @@ static void iq4_scales(const float x[BLOCK][LANES], float d[LANES])
             inverse[l] = ((float)t - 127.0f) / max[l];
         iq4_sums(x, inverse, a, b);
         for (int l = 0; l < LANES; l++) {
-            int   better = (b[l] > 0.0f) & (a[l] * a[l] > best[l] * b[l]);
+            int better = (b[l] > 0.0f) & (a[l] * a[l] > best[l] * b[l]);
             float fit = a[l] / b[l];
             d[l] = better ? fit : d[l];
             best[l] = better ? fit * a[l] : best[l];
@@ -296,7 +299,7 @@ static void iq4_nl_blocks(uint8_t *out, const float *src, int n)
             x[i][l] = src[l * BLOCK + i];
     iq4_scales((const float(*)[LANES])x, d);
     for (int l = 0; l < n; l++) {
-        float   inverse = inverse_or_zero(d[l]);
+        float inverse = inverse_or_zero(d[l]);
         uint8_t code[BLOCK];
         for (int i = 0; i < BLOCK; i++)
             code[i] = (uint8_t)iq4_code(inverse * src[l * BLOCK + i]);
@@ -309,7 +312,7 @@ void encode_iq4_nl(void *data, void *scale, float *absmax, int64_t row, int64_t 
                    const float *src)
 {
     (void)scale, (void)absmax;
-    int64_t  per_row = cols / BLOCK, n_blocks = n_rows * per_row;
+    int64_t per_row = cols / BLOCK, n_blocks = n_rows * per_row;
     uint8_t *out = (uint8_t *)data + row * per_row * 18;
     for (int64_t b = 0; b < n_blocks; b += LANES)
         iq4_nl_blocks(out + b * 18, src + b * BLOCK, n_blocks - b < LANES ? (int)(n_blocks - b) : LANES);

@@ -1,11 +1,11 @@
 /*
  * encode_k.c: encoders of the GGUF formats whose block is 256 weights in sub-blocks with quantized scales.
  *
- * Each sub-block's scale (and minimum) is searched: candidates are judged by a weighted least-squares fit. The
- * sums of a sub-block must be added in order to give the reference's bytes, so SIMD works on all sub-blocks of a
- * super-block at once, one per lane: x[i][lane] is value i of sub-block lane. What depends on a sub-block is a
- * select, never a branch. Values become codes by clamping first and rounding then, which is the same as the other
- * way round and defined for every float.
+ * Each sub-block's scale (and minimum) is searched: candidates are judged by a weighted least-squares fit.
+ * The sums of a sub-block must be added in order to give the reference's bytes, so SIMD works on all
+ * sub-blocks of a super-block at once, one per lane: x[i][lane] is value i of sub-block lane. What depends on
+ * a sub-block is a select, never a branch. Values become codes by clamping first and rounding then, which is
+ * the same as the other way round and defined for every float.
  */
 #include "quant/encode.h"
 
@@ -49,16 +49,16 @@ enum { SUB = 32, LANES = 8 };
 
 struct min_rule { /* codes 0..top; n_try candidates of range first, first + 0.1, ... beyond top */
     float top, first;
-    int   n_try;
+    int n_try;
 };
 static const struct min_rule q4_rule = { 15.0f, -1.0f, 21 }, q5_rule = { 31.0f, -0.5f, 16 };
 
 struct min_fit {
     float x[SUB][LANES], weight[SUB][LANES];
-    float level[SUB][LANES];                        /* codes of the candidate in hand */
+    float level[SUB][LANES]; /* codes of the candidate in hand */
     float min[LANES], max[LANES], scale[LANES], error[LANES];
-    float sum_w[LANES], sum_x[LANES];               /* sum of weights, of weights times x */
-    float code_inverse[LANES], code_min[LANES];     /* what the codes kept so far were made with */
+    float sum_w[LANES], sum_x[LANES];           /* sum of weights, of weights times x */
+    float code_inverse[LANES], code_min[LANES]; /* what the codes kept so far were made with */
 };
 
 static void load_lanes(struct min_fit *f, const float *src)
@@ -127,8 +127,8 @@ static void first_candidate(struct min_fit *f, float top)
     weighted_error(f, f->scale, f->min, f->error);
 }
 
-/* Least squares of x on the levels in hand: scale and minimum (never above 0); where it cannot be solved, fits
- * is 0. The order of products is that of the reference. */
+/* Least squares of x on the levels in hand: scale and minimum (never above 0); where it cannot be solved,
+ * fits is 0. The order of products is that of the reference. */
 static void solve(const struct min_fit *f, float scale[LANES], float min[LANES], int32_t fits[LANES])
 {
     float sum_l[LANES] = { 0 }, sum_ll[LANES] = { 0 }, sum_xl[LANES] = { 0 };
@@ -150,11 +150,11 @@ static void solve(const struct min_fit *f, float scale[LANES], float min[LANES],
     }
 }
 
-/* One more candidate: codes over `range` steps between min and max, then fitted. An accepted minimum also changes
- * the range of the candidates after it. */
+/* One more candidate: codes over `range` steps between min and max, then fitted. An accepted minimum also
+ * changes the range of the candidates after it. */
 static void next_candidate(struct min_fit *f, float range, float top)
 {
-    float   inverse[LANES], scale[LANES], min[LANES], error[LANES];
+    float inverse[LANES], scale[LANES], min[LANES], error[LANES];
     int32_t fits[LANES];
     for (int l = 0; l < LANES; l++)
         inverse[l] = range / (f->max[l] - f->min[l]);
@@ -174,7 +174,7 @@ static void next_candidate(struct min_fit *f, float range, float top)
 static void fit_min(struct min_fit *f, const float *src, const struct min_rule *rule)
 {
     int32_t flat[LANES];
-    float   lowest[LANES];
+    float lowest[LANES];
     load_lanes(f, src);
     bounds_and_sums(f);
     for (int l = 0; l < LANES; l++) {
@@ -209,7 +209,8 @@ static void put_scales(uint8_t out[12], const uint8_t scale[LANES], const uint8_
 }
 
 /* Codes of one sub-block with the scale and minimum as stored; with scale 0, those of the fit. */
-static void recode(uint8_t *code, const float *x, float d, float min, float inverse, float code_min, float top)
+static void recode(uint8_t *code, const float *x, float d, float min, float inverse, float code_min,
+                   float top)
 {
     if (d != 0.0f)
         for (int i = 0; i < SUB; i++)
@@ -223,14 +224,15 @@ static void recode(uint8_t *code, const float *x, float d, float min, float inve
 static void encode_with_min(uint8_t *head, uint8_t code[SUPER], const float *src, const struct min_rule *rule)
 {
     struct min_fit f;
-    float   max_scale = 0.0f, max_min = 0.0f;
+    float max_scale = 0.0f, max_min = 0.0f;
     uint8_t scale[LANES], min[LANES];
     fit_min(&f, src, rule);
     for (int l = 0; l < LANES; l++) {
         max_scale = f.scale[l] > max_scale ? f.scale[l] : max_scale;
         max_min = -f.min[l] > max_min ? -f.min[l] : max_min;
     }
-    float per_scale = max_scale > 0.0f ? 63.0f / max_scale : 0.0f, per_min = max_min > 0.0f ? 63.0f / max_min : 0.0f;
+    float per_scale = max_scale > 0.0f ? 63.0f / max_scale : 0.0f,
+          per_min = max_min > 0.0f ? 63.0f / max_min : 0.0f;
     for (int l = 0; l < LANES; l++) {
         scale[l] = (uint8_t)six_bits(per_scale * f.scale[l]);
         min[l] = (uint8_t)six_bits(per_min * -f.min[l]);
@@ -286,7 +288,7 @@ enum { SUB6 = 16, LANES6 = 16, N_TRY6 = 9 };
 
 struct signed_fit {
     float x[SUB6][LANES6];
-    float max[LANES6];     /* of largest magnitude, with its sign */
+    float max[LANES6]; /* of largest magnitude, with its sign */
     float scale[LANES6];
     float inverse[LANES6]; /* the codes kept are nearest(inverse * x) */
     int32_t empty[LANES6]; /* nothing there: no codes at all */
@@ -311,7 +313,8 @@ static void load_lanes6(struct signed_fit *f, const float *src)
 }
 
 /* With codes q nearest to inverse * x: a = sum x^2 x q, b = sum x^2 q^2. */
-static void signed_sums(const struct signed_fit *f, const float inverse[LANES6], float a[LANES6], float b[LANES6])
+static void signed_sums(const struct signed_fit *f, const float inverse[LANES6], float a[LANES6],
+                        float b[LANES6])
 {
     for (int l = 0; l < LANES6; l++)
         a[l] = b[l] = 0.0f;
@@ -342,7 +345,7 @@ static void fit_signed(struct signed_fit *f, const float *src)
         signed_sums(f, inverse, a, b);
         for (int l = 0; l < LANES6; l++) {
             int32_t better = (b[l] > 0.0f) & (a[l] * a[l] > best[l] * b[l]);
-            float   scale = a[l] / b[l];
+            float scale = a[l] / b[l];
             f->inverse[l] = better ? inverse[l] : f->inverse[l];
             f->scale[l] = better ? scale : f->scale[l];
             best[l] = better ? scale * a[l] : best[l];
@@ -365,8 +368,8 @@ static void recode_signed(uint8_t *code, const float *x, float d, const struct s
             code[i] = (uint8_t)(nearest(clamped(f->inverse[l] * x[i], -32.0f, 31.0f)) + 32.0f);
 }
 
-/* Low nibbles (64 bytes per half) and high pairs of bits (32 bytes per half): in each half of 128 codes, the four
- * runs of 32 lie beside one another. */
+/* Low nibbles (64 bytes per half) and high pairs of bits (32 bytes per half): in each half of 128 codes, the
+ * four runs of 32 lie beside one another. */
 static void put_six_bits(uint8_t *low, uint8_t *high, const uint8_t code[SUPER])
 {
     for (int half = 0; half < 2; half++, code += 128, low += 64, high += 32)
@@ -383,7 +386,7 @@ static void q6_k_block(uint8_t *out, const float *src)
 {
     struct signed_fit f;
     uint8_t code[SUPER];
-    float   max = 0.0f;
+    float max = 0.0f;
     fit_signed(&f, src);
     for (int l = 0; l < LANES6; l++)
         max = fabsf(f.scale[l]) > fabsf(max) ? f.scale[l] : max;
