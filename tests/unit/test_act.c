@@ -38,7 +38,7 @@ static void test_definition(void **state)
 {
     (void)state;
     enum { N = 1024 };
-    float    x[N];
+    float x[N];
     uint32_t seed = 7;
     for (int i = 0; i < N; i++) {
         seed = seed * 1664525u + 1013904223u;
@@ -52,7 +52,7 @@ static void test_definition(void **state)
         for (int i = 0; i < Q8_BLOCK; i++)
             max = fmaxf(max, fabsf(x[b * Q8_BLOCK + i]));
         float d = max / 127.0f, inverse = 1.0f / d;
-        int   sum = 0;
+        int sum = 0;
         assert_memory_equal(&r.d[b], &d, sizeof d);
         for (int i = b * Q8_BLOCK; i < (b + 1) * Q8_BLOCK; i++) {
             assert_int_equal(r.q[i], (int)fmaxf(-127.0f, fminf(127.0f, nearbyintf(x[i] * inverse))));
@@ -67,7 +67,7 @@ static void test_halves_go_to_even(void **state)
 {
     (void)state;
     float x[Q8_BLOCK] = { 127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, -126.5f, 125.5f };
-    int   want[] = { 127, 0, 2, 2, 0, -2, -2, 126, -126, 126 };
+    int want[] = { 127, 0, 2, 2, 0, -2, -2, 126, -126, 126 };
     void *row = row_of(Q8_BLOCK);
     q8_quantize(row, x, Q8_BLOCK);
     struct q8_row r = q8_row_at(row, Q8_BLOCK);
