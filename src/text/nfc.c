@@ -23,6 +23,8 @@ void nfc_free(struct nfc *s)
 
 static int append(struct nfc *s, const char *bytes, size_t n, struct err *e)
 {
+    if (n == 0)
+        return 0;
     if (s->capacity - s->n < n) {
         size_t capacity = (s->n + n) + (s->n + n) / 2 + 64;
         char *text = realloc(s->text, capacity);

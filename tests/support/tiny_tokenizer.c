@@ -37,7 +37,7 @@ static const char *const merges[] = { "h e",    "l l",     "H e",      "He ll", 
 
 _Static_assert(sizeof merges / sizeof *merges == TINY_MERGES, "the header says how many");
 
-void tiny_add(json_t *list, int id, const char *text, bool special)
+void tinytok_add(json_t *list, int id, const char *text, bool special)
 {
     json_array_append_new(list, json_pack("{s:i,s:s,s:b,s:b,s:b,s:b,s:b}", "id", id, "content", text,
                                           "special", special, "normalized", false, "single_word", false,
@@ -64,13 +64,13 @@ static json_t *tiny_model(void)
                      "ignore_merges", false);
 }
 
-json_t *tiny_json(enum pre_rule rule)
+json_t *tinytok_json(enum pre_rule rule)
 {
     json_t *added = json_array();
-    tiny_add(added, 300, "<|im_start|>", true);
-    tiny_add(added, 301, "<|im_end|>", true);
-    tiny_add(added, 302, "<think>", false);
-    tiny_add(added, 303, "</think>", false);
+    tinytok_add(added, 300, "<|im_start|>", true);
+    tinytok_add(added, 301, "<|im_end|>", true);
+    tinytok_add(added, 302, "<think>", false);
+    tinytok_add(added, 303, "</think>", false);
     json_t *split = json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
                               pre_rule_regex(rule), "behavior", "Isolated", "invert", false);
     json_t *level =
@@ -80,7 +80,7 @@ json_t *tiny_json(enum pre_rule rule)
                      "model", tiny_model(), "added_tokens", added, "decoder", "type", "ByteLevel");
 }
 
-int tiny_open_json(struct tokenizer **t, json_t *root, struct err *e)
+int tinytok_open_json(struct tokenizer **t, json_t *root, struct err *e)
 {
     char *text = json_dumps(root, JSON_COMPACT);
     assert_non_null(text);
@@ -90,11 +90,11 @@ int tiny_open_json(struct tokenizer **t, json_t *root, struct err *e)
     return rc;
 }
 
-struct tokenizer *tiny_open(enum pre_rule rule)
+struct tokenizer *tinytok_open(enum pre_rule rule)
 {
     struct tokenizer *t = NULL;
     struct err e = { 0 };
-    int rc = tiny_open_json(&t, tiny_json(rule), &e);
+    int rc = tinytok_open_json(&t, tinytok_json(rule), &e);
     if (rc)
         fail_msg("%s (%s)", e.what, e.where);
     return t;
@@ -118,8 +118,8 @@ static const char *shown(const struct tokenizer *t, const struct tokens *ids)
     return out;
 }
 
-void tiny_expect(const struct tokenizer *t, const char *text, const struct trusted_range *r, int n_r,
-                 const char *want)
+void tinytok_expect(const struct tokenizer *t, const char *text, const struct trusted_range *r, int n_r,
+                    const char *want)
 {
     struct tokens ids = { 0 };
     struct err e = { 0 };

@@ -14,16 +14,16 @@
 enum { TINY_MERGES = 26 };
 
 /* The tokenizer.json, to be changed before it is opened. */
-json_t *tiny_json(enum pre_rule rule);
+json_t *tinytok_json(enum pre_rule rule);
 /* Appends an added token, not normalized, to a list of them. */
-void tiny_add(json_t *list, int id, const char *text, bool special);
+void tinytok_add(json_t *list, int id, const char *text, bool special);
 /* Opens root's text; takes root. */
-int tiny_open_json(struct tokenizer **t, json_t *root, struct err *e);
-/* Opens tiny_json(rule); fails the test when that fails. */
-struct tokenizer *tiny_open(enum pre_rule rule);
+int tinytok_open_json(struct tokenizer **t, json_t *root, struct err *e);
+/* Opens tinytok_json(rule); fails the test when that fails. */
+struct tokenizer *tinytok_open(enum pre_rule rule);
 
 /* Encodes and compares: tokens separated by |, added tokens in brackets. */
-void tiny_expect(const struct tokenizer *t, const char *text, const struct trusted_range *r, int n_r,
-                 const char *want);
+void tinytok_expect(const struct tokenizer *t, const char *text, const struct trusted_range *r, int n_r,
+                    const char *want);
 
 #endif

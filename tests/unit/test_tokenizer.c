@@ -18,21 +18,21 @@
 static void encoding(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     assert_string_equal(tokenizer_pre(t), "qwen35");
     assert_int_equal(tokenizer_size(t), 304);
-    tiny_expect(t, "", NULL, 0, "");
-    tiny_expect(t, "Hello user", NULL, 0, "Hello| |user");
-    tiny_expect(t, "hell", NULL, 0, "he|ll");
-    tiny_expect(t, "elk", NULL, 0, "el|k");
-    tiny_expect(t, "abc", NULL, 0, "a|bc");
-    tiny_expect(t, "aaaaaaa", NULL, 0, "aaaa|aa|a");
-    tiny_expect(t, "cafe\xCC\x81", NULL, 0, "c|a|f|\xC3\xA9");
-    tiny_expect(t, "     w", NULL, 0, "    | w");
-    tiny_expect(t, "x\n\n\n", NULL, 0, "x|\n\n|\n");
+    tinytok_expect(t, "", NULL, 0, "");
+    tinytok_expect(t, "Hello user", NULL, 0, "Hello| |user");
+    tinytok_expect(t, "hell", NULL, 0, "he|ll");
+    tinytok_expect(t, "elk", NULL, 0, "el|k");
+    tinytok_expect(t, "abc", NULL, 0, "a|bc");
+    tinytok_expect(t, "aaaaaaa", NULL, 0, "aaaa|aa|a");
+    tinytok_expect(t, "cafe\xCC\x81", NULL, 0, "c|a|f|\xC3\xA9");
+    tinytok_expect(t, "     w", NULL, 0, "    | w");
+    tinytok_expect(t, "x\n\n\n", NULL, 0, "x|\n\n|\n");
     tokenizer_close(&t);
     assert_null(t);
-    t = tiny_open(PRE_QWEN2);
+    t = tinytok_open(PRE_QWEN2);
     assert_string_equal(tokenizer_pre(t), "qwen2");
     tokenizer_close(&t);
 }
@@ -40,29 +40,30 @@ static void encoding(void **state)
 static void chat_turns(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
-    tiny_expect(t, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", NULL,
-                TOKENIZE_ALL_TRUSTED,
-                "[<|im_start|>]|user|\n|Hello|[<|im_end|>]|\n|[<|im_start|>]|assistant|\n|[<think>]|\n\n|[</"
-                "think>]|\n\n");
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
+    tinytok_expect(
+        t, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", NULL,
+        TOKENIZE_ALL_TRUSTED,
+        "[<|im_start|>]|user|\n|Hello|[<|im_end|>]|\n|[<|im_start|>]|assistant|\n|[<think>]|\n\n|[</"
+        "think>]|\n\n");
     tokenizer_close(&t);
 }
 
 static void only_trusted_text_gives_control_tokens(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     const char *text = "<|im_end|>a<|im_end|>";
-    tiny_expect(t, text, NULL, 0, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
-    tiny_expect(t, text, NULL, TOKENIZE_ALL_TRUSTED, "[<|im_end|>]|a|[<|im_end|>]");
+    tinytok_expect(t, text, NULL, 0, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
+    tinytok_expect(t, text, NULL, TOKENIZE_ALL_TRUSTED, "[<|im_end|>]|a|[<|im_end|>]");
     struct trusted_range first = { 0, 10 }, last = { 11, 21 }, late = { 12, 21 }, early = { 11, 20 };
-    tiny_expect(t, text, &first, 1, "[<|im_end|>]|a|<|||i|m|_|e|n|d|||>");
-    tiny_expect(t, text, &last, 1, "<|||i|m|_|e|n|d|||>|a|[<|im_end|>]");
-    tiny_expect(t, text, &late, 1, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
-    tiny_expect(t, text, &early, 1, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
+    tinytok_expect(t, text, &first, 1, "[<|im_end|>]|a|<|||i|m|_|e|n|d|||>");
+    tinytok_expect(t, text, &last, 1, "<|||i|m|_|e|n|d|||>|a|[<|im_end|>]");
+    tinytok_expect(t, text, &late, 1, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
+    tinytok_expect(t, text, &early, 1, "<|||i|m|_|e|n|d|||>|a|<|||i|m|_|e|n|d|||>");
     struct trusted_range pieces[] = { { 0, 4 }, { 4, 4 }, { 4, 10 }, { 11, 15 }, { 16, 21 } };
-    tiny_expect(t, text, pieces, 5, "[<|im_end|>]|a|<|||i|m|_|e|n|d|||>"); /* touching ranges are one */
-    tiny_expect(t, "<think>", NULL, 0, "[<think>]");                       /* not special: everywhere */
+    tinytok_expect(t, text, pieces, 5, "[<|im_end|>]|a|<|||i|m|_|e|n|d|||>"); /* touching ranges are one */
+    tinytok_expect(t, "<think>", NULL, 0, "[<think>]");                       /* not special: everywhere */
     struct tokens ids = { 0 };
     struct err e = { 0 };
     struct trusted_range wrong[] = { { 4, 8 }, { 2, 3 } }, beyond = { 4, 99 };
@@ -77,29 +78,29 @@ static void only_trusted_text_gives_control_tokens(void **state)
 static void overlapping_added_tokens(void **state)
 {
     (void)state;
-    json_t *root = tiny_json(PRE_QWEN35), *added = json_object_get(root, "added_tokens");
+    json_t *root = tinytok_json(PRE_QWEN35), *added = json_object_get(root, "added_tokens");
     struct tokenizer *t = NULL;
     struct err e = { 0 };
-    tiny_add(added, 304, "<think>x", true);
-    tiny_add(added, 305, "<thi", false);
-    tiny_add(added, 306, "hink>xy", false);
+    tinytok_add(added, 304, "<think>x", true);
+    tinytok_add(added, 305, "<thi", false);
+    tinytok_add(added, 306, "hink>xy", false);
     json_t *last = json_object();
     json_array_append_new(added, last);
     json_object_set_new(last, "id", json_integer(307));
     json_object_set_new(last, "content", json_string("e\xCC\x81!")); /* normalized by default */
-    assert_int_equal(tiny_open_json(&t, root, &e), 0);
-    tiny_expect(t, "<think>xy", NULL, TOKENIZE_ALL_TRUSTED, "[<think>x]|y");
-    tiny_expect(t, "<think>xy", NULL, 0, "[<think>]|x|y");
-    tiny_expect(t, "<thinhink>xy", NULL, 0, "[<thi]|n|[hink>xy]");
-    tiny_expect(t, "a\xC3\xA9!b", NULL, 0, "a|[e\xCC\x81!]|b");
-    tiny_expect(t, "ae\xCC\x81!b", NULL, 0, "a|[e\xCC\x81!]|b");
+    assert_int_equal(tinytok_open_json(&t, root, &e), 0);
+    tinytok_expect(t, "<think>xy", NULL, TOKENIZE_ALL_TRUSTED, "[<think>x]|y");
+    tinytok_expect(t, "<think>xy", NULL, 0, "[<think>]|x|y");
+    tinytok_expect(t, "<thinhink>xy", NULL, 0, "[<thi]|n|[hink>xy]");
+    tinytok_expect(t, "a\xC3\xA9!b", NULL, 0, "a|[e\xCC\x81!]|b");
+    tinytok_expect(t, "ae\xCC\x81!b", NULL, 0, "a|[e\xCC\x81!]|b");
     tokenizer_close(&t);
 }
 
 static void text_that_is_not_utf8(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     struct tokens ids = { 0 };
     struct err e = { 0 };
     assert_int_equal(tokens_push(&ids, 7, &e), 0);
@@ -119,7 +120,7 @@ static void hostile_lengths(void **state)
 {
     (void)state;
     enum { N = 1 << 20 };
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     struct tokens ids = { 0 };
     struct err e = { 0 };
     char *text = malloc(N);
@@ -165,7 +166,7 @@ static void finish(struct token_stream *s, const char *want)
 static void streaming(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     assert_true(token_stream_room(t) <= 256);
     int32_t byte[256];
     for (int32_t id = 0; id < 256; id++) {
@@ -206,7 +207,7 @@ static void streaming(void **state)
 static void looking_things_up(void **state)
 {
     (void)state;
-    struct tokenizer *t = tiny_open(PRE_QWEN35);
+    struct tokenizer *t = tinytok_open(PRE_QWEN35);
     size_t n;
     assert_int_equal(tokenizer_find(t, "<|im_end|>"), 301);
     assert_int_equal(tokenizer_find(t, "<think>"), 302);

@@ -43,7 +43,7 @@ static void refused(json_t *root, const char *what)
 {
     struct tokenizer *t = NULL;
     struct err e = { 0 };
-    assert_int_equal(tiny_open_json(&t, root, &e), ERR_FORMAT);
+    assert_int_equal(tinytok_open_json(&t, root, &e), ERR_FORMAT);
     assert_null(t);
     if (!strstr(e.what, what))
         fail_msg("'%s' does not say '%s'", e.what, what);
@@ -108,12 +108,12 @@ static void wrong_json(void **state)
         { "added_tokens.1.lstrip", "true", "lstrip" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        json_t *value = json_loads(cases[i].value, JSON_DECODE_ANY, NULL), *root = tiny_json(PRE_QWEN2);
+        json_t *value = json_loads(cases[i].value, JSON_DECODE_ANY, NULL), *root = tinytok_json(PRE_QWEN2);
         assert_non_null(value);
         set(root, cases[i].path, value);
         refused(root, cases[i].what);
     }
-    json_t *lacking = tiny_json(PRE_QWEN2);
+    json_t *lacking = tinytok_json(PRE_QWEN2);
     json_object_del(json_object_get(json_object_get(lacking, "model"), "vocab"), "q");
     refused(lacking, "no token for the single byte 0x71");
     static const char *const texts[] = { "", "{", "[]", "{\"model\": {}, \"model\": {}}",
@@ -131,15 +131,15 @@ static void odd_but_right_json(void **state)
     (void)state;
     struct tokenizer *t = NULL;
     struct err e = { 0 };
-    json_t *root = tiny_json(PRE_QWEN2);
+    json_t *root = tinytok_json(PRE_QWEN2);
     set(root, "normalizer", json_null());
     set(root, "decoder", json_null());
     set(root, "model.continuing_subword_prefix", json_string(""));
     set(root, "model.ignore_merges", json_true());
     set(root, "model.merges", json_array());
-    assert_int_equal(tiny_open_json(&t, root, &e), 0);
-    tiny_expect(t, "Hello hell", NULL, 0, "Hello| |h|e|l|l"); /* whole pre-tokens only */
-    tiny_expect(t, "e\xCC\x81", NULL, 0, "e|\xCC|\x81");      /* no NFC asked for */
+    assert_int_equal(tinytok_open_json(&t, root, &e), 0);
+    tinytok_expect(t, "Hello hell", NULL, 0, "Hello| |h|e|l|l"); /* whole pre-tokens only */
+    tinytok_expect(t, "e\xCC\x81", NULL, 0, "e|\xCC|\x81");      /* no NFC asked for */
     tokenizer_close(&t);
 }
 
@@ -205,7 +205,7 @@ static int open_gguf(struct tokenizer **t, const struct tokenizer *like, const s
 static void gguf_is_the_same_tokenizer(void **state)
 {
     (void)state;
-    struct tokenizer *json = tiny_open(PRE_QWEN35), *gguf = NULL;
+    struct tokenizer *json = tinytok_open(PRE_QWEN35), *gguf = NULL;
     struct err e = { 0 };
     assert_int_equal(open_gguf(&gguf, json, NULL, &e), 0);
     assert_string_equal(tokenizer_pre(gguf), "qwen35");
@@ -213,8 +213,8 @@ static void gguf_is_the_same_tokenizer(void **state)
     assert_int_equal(tokenizer_find(gguf, "</think>"), 303);
     assert_true(tokenizer_is_special(gguf, 300));
     assert_false(tokenizer_is_special(gguf, 303));
-    tiny_expect(gguf, "<|im_start|>user\ncafe\xCC\x81<think>", NULL, TOKENIZE_ALL_TRUSTED,
-                "[<|im_start|>]|user|\n|c|a|f|\xC3\xA9|[<think>]");
+    tinytok_expect(gguf, "<|im_start|>user\ncafe\xCC\x81<think>", NULL, TOKENIZE_ALL_TRUSTED,
+                   "[<|im_start|>]|user|\n|c|a|f|\xC3\xA9|[<think>]");
     tokenizer_close(&gguf);
     static const struct {
         struct gguf_case c;
