@@ -13,8 +13,9 @@ enum { DOT_MAX_COLS = 8 };
 /* y[c * y_stride + r] = w row (row + r) . x[c], for r < n_rows, c < n_cols <= DOT_MAX_COLS.
  * row counts from w's row 0 (the kernel adds w->row0). x[c] is float[cols] for QACT_F32 formats and a q8_row
  * (quant/act.h) for QACT_Q8. Each sum's order depends on cols only: the same bits in every tile shape. */
-typedef void (*dot_fn)(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride);
+typedef void dot_kernel_fn(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
+                           size_t y_stride);
+typedef dot_kernel_fn *dot_fn;
 
 struct dot_kernel {
     const char  *name;  /* "dot_q4_k_avx512" */
