@@ -234,8 +234,10 @@ static int open_safetensors(struct model *m, const struct model_files *f, struct
         return rc;
     settle_tied(m);
     rc = quant_states_open(&m->quant, m->dir, e);
-    if (rc)
+    if (rc) {
         err_where(e, "%s", m->path);
+        err_hint(e, "use the model's original release, or a GGUF");
+    }
     if (!rc)
         rc = load_side(m, "generation_config.json", MAX_CONFIG, &m->generation_config, e);
     if (!rc)

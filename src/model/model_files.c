@@ -233,6 +233,7 @@ static int list_folder(struct listing *l, const char *folder, struct err *e)
     if (!d) {
         err_set(e, ERR_FILE, "the directory cannot be read: %s", strerror(errno));
         err_where(e, "%s", folder);
+        err_hint(e, "check its permissions: ls -ld \"%s\"", folder);
         return ERR_FILE;
     }
     for (struct dirent *entry; !rc && (entry = readdir(d));)

@@ -32,7 +32,8 @@ static void check_sizes(const struct shape *s)
                 continue;
             role_dims(s, (enum role)role, &n, &rows, &cols);
             assert(n > 0 && rows > 0 && cols > 0);
-            assert(!__builtin_mul_overflow(rows * 4, cols, &bytes) && !__builtin_mul_overflow(bytes, n, &bytes));
+            assert(!__builtin_mul_overflow(rows * 4, cols, &bytes) &&
+                   !__builtin_mul_overflow(bytes, n, &bytes));
             role_gguf_name(s, (enum role)role, layer, gguf);
             role_hf_name(s, (enum role)role, layer, n - 1, hf);
             assert(strlen(gguf) < sizeof gguf - 1 && strlen(hf) < sizeof hf - 1);
