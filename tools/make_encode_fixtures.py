@@ -2,7 +2,7 @@
 """Writes tests/data/encode/: weights of many kinds and the bytes each GGUF encoder must give for them.
 
 Q8_0, Q4_0, Q5_0, Q5_1 and MXFP4 come from gguf-py (gguf 0.19, numpy 2.x). The others have no encoder there: they are
-computed below, step by step in float32, from the description of the reference encoders (doc/formats.md). Sums run
+computed below, step by step in float32, from the definition of the reference encoders. Sums run
 over the values of a sub-block in order; everything is vectorized over sub-blocks.
 
     python3 tools/make_encode_fixtures.py        # from the repository's root; overwrites the files
