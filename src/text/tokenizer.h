@@ -35,7 +35,8 @@ struct trusted_range {
 };
 
 /* Appends the ids of text[0..n) to *out. trusted NULL with n_trusted 0: nothing is trusted;
- * TOKENIZE_ALL_TRUSTED as n_trusted: all of it. Text that is not UTF-8 is ERR_USAGE with the byte's position. */
+ * TOKENIZE_ALL_TRUSTED as n_trusted: all of it. Ranges ascend; two that touch count as one. Text that is not UTF-8
+ * is ERR_USAGE with the byte's position. */
 enum { TOKENIZE_ALL_TRUSTED = -1 };
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, const struct trusted_range *trusted,
                      int n_trusted, struct tokens *out, struct err *e);
@@ -47,7 +48,8 @@ bool    tokenizer_is_special(const struct tokenizer *t, int32_t id); /* added wi
 int32_t tokenizer_find(const struct tokenizer *t, const char *text); /* the added token, or -1 */
 const char *tokenizer_pre(const struct tokenizer *t);   /* "qwen2" or "qwen35" */
 
-/* What a GGUF writer stores (tokenizer.ggml.*): text in the byte alphabet, type as in GGUF, merges "a b". Borrowed. */
+/* What a GGUF writer stores (tokenizer.ggml.*): text in the byte alphabet, type as in GGUF, merges "a b". Borrowed.
+ * For an id without a token: NULL and type 5 (unused); converters write "[PAD<id>]" there. */
 int         tokenizer_n_merges(const struct tokenizer *t);
 const char *tokenizer_merge(const struct tokenizer *t, int i);
 const char *tokenizer_gguf_text(const struct tokenizer *t, int32_t id, size_t *n);

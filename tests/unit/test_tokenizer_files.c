@@ -291,6 +291,23 @@ static void novelist_prompts(void **state)
     tokenizer_close(&t);
 }
 
+static void from_a_model(void **state)
+{
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct err e = { 0 };
+    char path[512];
+    struct model m = { .kind = MODEL_SAFETENSORS, .path = "/nowhere/at/all", .folder = "/nowhere/at/all" };
+    assert_int_equal(tokenizer_open(&t, &m, &e), ERR_FILE);
+    assert_non_null(strstr(e.where, "/nowhere/at/all/tokenizer.json"));
+    if (!shared(path, sizeof path, "novelist"))
+        skip();
+    m.path = m.folder = path;
+    assert_int_equal(tokenizer_open(&t, &m, &e), 0);
+    assert_int_equal(tokenizer_size(t), 8173);
+    tokenizer_close(&t);
+}
+
 /* What a GGUF writer would store equals what llama.cpp's converter stored. */
 static void novelist_gguf(void **state)
 {
@@ -331,6 +348,7 @@ int main(void)
         cmocka_unit_test(wrong_json),
         cmocka_unit_test(odd_but_right_json),
         cmocka_unit_test(gguf_is_the_same_tokenizer),
+        cmocka_unit_test(from_a_model),
         cmocka_unit_test(novelist_prompts),
         cmocka_unit_test(novelist_gguf),
     };
