@@ -11,14 +11,17 @@
 #include "device/cpu/vec.h"
 #include "device/device.h"
 
-struct matmul_scratch { /* project.c, moe.c */
-    char   *act;        /* quantized activations of the call: max_rows rows of q8_row_bytes(max_cols) */
-    char   *act_hidden; /* the same for expert hiddens: max_rows * (top_k + 1) rows of the widest MLP */
-    float  *hidden;     /* f32 [max_rows * (top_k + 1)][widest MLP] */
-    int    *order;      /* (row, slot) pairs sorted by expert: [max_rows * top_k] */
-    int    *first;      /* [n_expert + 1]: where each expert's pairs begin in order */
-    float  *panel;      /* per thread: decoded weight rows for formats without a kernel */
+struct matmul_scratch { /* matmul.c, moe.c */
+    char   *act;         /* activations of the call as int8: max_rows rows of q8_row_bytes(max_cols) */
+    float  *act_rounded; /* the same as f32 [max_rows][max_cols], where no integer kernel is there */
+    float  *panel;       /* per thread: decoded weight rows for formats without a kernel */
     size_t  panel_floats; /* per thread */
+    char   *hidden;      /* silu(gate x) * up x of all rows and experts, in the form their down matrices read */
+    float  *sum;         /* [max_rows][d_model] the experts' sum */
+    float  *shared_scale; /* [max_rows] sigmoid(shared_gate . x) */
+    int    *order;       /* (row, slot) pairs sorted by expert: [max_rows * top_k] */
+    int    *first;       /* [n_expert + 1]: where each expert's pairs begin in order */
+    struct mlp_group *group; /* [n_expert + 1]: the experts that have rows, then the shared one */
 };
 
 struct attention_scratch { /* attention.c */
@@ -45,6 +48,7 @@ struct cpu_device {
 
 /* Each file takes its own scratch; walked twice (arena.h). */
 void matmul_carve(struct cpu_device *c, struct arena *a);
+size_t moe_group_bytes(int n_expert); /* of matmul_scratch.group */
 void attention_carve(struct cpu_device *c, struct arena *a);
 void delta_net_carve(struct cpu_device *c, struct arena *a);
 
