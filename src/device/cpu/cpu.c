@@ -85,6 +85,9 @@ static int cpu_reserve(struct device *d, const struct device_limits *l, struct e
 {
     struct cpu_device *c = (struct cpu_device *)d;
     struct device_limits before = c->limits;
+    if (l->conv_kernel > CPU_MAX_TAPS)
+        return err_set(e, ERR_DEVICE, "a convolution over %d tokens is longer than the %d this device can do",
+                       l->conv_kernel, CPU_MAX_TAPS);
     c->limits = device_limits_larger(&before, l);
     struct arena a = { 0 };
     cpu_carve(c, &a);

@@ -25,9 +25,13 @@ struct matmul_scratch { /* matmul.c, moe.c */
 };
 
 struct attention_scratch { /* attention.c */
-    float *partial;     /* split decode: per (thread or split) running max, sum and output */
-    float *scores;      /* per thread */
+    float *partial;       /* results of blocks of positions: [partial_slots][n_head][output, max, sum] */
+    size_t partial_slots; /* (row, block) pairs */
+    float *work;          /* per thread: queries, scores and outputs of a tile */
+    size_t work_floats;   /* per thread */
 };
+
+enum { CPU_MAX_TAPS = 16 }; /* the longest convolution of DeltaNet layers; reserve refuses more */
 
 struct delta_net_scratch { /* delta_net.c */
     float *chunk;       /* per thread: the matrices of one chunk of 64 */

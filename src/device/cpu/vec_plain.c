@@ -119,25 +119,21 @@ static void plain_conv4_silu(float *y, const float *x0, const float *x1, const f
         y[i] = silu(((w[0] * x0[i] + w[1] * x1[i]) + w[2] * x2[i]) + w[3] * x3[i]);
 }
 
-static void decode_f32(const void *from, float *to)
+/* 16 elements of b as f32. */
+static inline void decode_f32(const void *from, float *to)
 {
     memcpy(to, from, LANES * sizeof *to);
 }
 
-/* Without branches: shift the bits into place, then let a multiplication move the exponent's bias. */
-static void decode_f16(const void *from, float *to)
+static inline void decode_f16(const void *from, float *to)
 {
     uint16_t h[LANES];
     memcpy(h, from, sizeof h);
-    for (int l = 0; l < LANES; l++) {
-        uint32_t u = (uint32_t)(h[l] & 0x7fff) << 13, sign = (uint32_t)(h[l] & 0x8000) << 16;
-        float value = f32_from_bits(u) * 0x1p112f;
-        uint32_t bits = (h[l] & 0x7c00) == 0x7c00 ? u | 0x7f800000 : f32_bits(value);
-        to[l] = f32_from_bits(bits | sign);
-    }
+    for (int l = 0; l < LANES; l++)
+        to[l] = f16_to_f32(h[l]);
 }
 
-static void decode_bf16(const void *from, float *to)
+static inline void decode_bf16(const void *from, float *to)
 {
     uint16_t h[LANES];
     memcpy(h, from, sizeof h);
@@ -145,36 +141,53 @@ static void decode_bf16(const void *from, float *to)
         to[l] = bf16_to_f32(h[l]);
 }
 
-enum { TILE_ROWS = 4 };
+enum { PIECE = 64 }; /* rows of b decoded at a time, for all rows of a */
 
-/* Up to 4 rows of one full panel: each decoded row of b serves all of them. */
-static inline void plain_panel(const struct vec_tile *t, int row, int n_rows, const char *b, size_t element,
-                               float *c, void (*decode)(const void *, float *))
+/* n_rows, a constant 2 or 1: c = scale * c + a[..][0..depth) b[0..depth) of one panel. */
+static inline __attribute__((always_inline)) void plain_rows(float *c, size_t c_row, const float *a,
+                                                             size_t a_row, const float *b, int n_rows,
+                                                             int depth, float scale)
 {
-    float sum[TILE_ROWS][LANES] = { { 0 } }, v[LANES];
-    for (int i = 0; i < n_rows && t->scale != 0.0f; i++)
+    float sum[2][LANES] = { { 0 } };
+    for (int i = 0; i < n_rows && scale != 0.0f; i++)
         for (int l = 0; l < LANES; l++)
-            sum[i][l] = t->scale * c[(size_t)i * t->c_row + (size_t)l];
-    const float *a = t->a + (size_t)row * t->a_row;
-    for (int k = 0; k < t->depth; k++) {
-        decode(b + (size_t)k * t->b_row * element, v);
+            sum[i][l] = scale * c[(size_t)i * c_row + (size_t)l];
+    for (int k = 0; k < depth; k++, b += LANES)
         for (int i = 0; i < n_rows; i++)
             for (int l = 0; l < LANES; l++)
-                sum[i][l] += a[(size_t)i * t->a_row + (size_t)k] * v[l];
-    }
+                sum[i][l] += a[(size_t)i * a_row + (size_t)k] * b[l];
     for (int i = 0; i < n_rows; i++)
-        memcpy(c + (size_t)i * t->c_row, sum[i], sizeof sum[i]);
+        memcpy(c + (size_t)i * c_row, sum[i], sizeof sum[i]);
 }
 
-static inline void plain_tile(const struct vec_tile *t, size_t element, void (*decode)(const void *, float *))
+static inline __attribute__((always_inline)) void plain_panel(const struct vec_tile *t, float *c,
+                                                              const char *b, size_t element,
+                                                              void (*decode)(const void *, float *))
 {
-    for (int row = 0; row < t->rows; row += TILE_ROWS) {
-        int n_rows = t->rows - row < TILE_ROWS ? t->rows - row : TILE_ROWS;
-        float *c = t->c + (size_t)row * t->c_row;
-        for (int j = 0; j + LANES <= t->cols; j += LANES)
-            plain_panel(t, row, n_rows, (const char *)t->b + (size_t)(j / LANES) * t->b_panel * element,
-                        element, c + j, decode);
-    }
+    float piece[PIECE * LANES];
+    int k = 0;
+    do { /* once even for depth 0: c is scaled */
+        int n = t->depth - k < PIECE ? t->depth - k : PIECE, row = 0;
+        float scale = k ? 1.0f : t->scale;
+        for (int i = 0; i < n; i++)
+            decode(b + (size_t)(k + i) * t->b_row * element, piece + i * LANES);
+        const float *a = t->a + k;
+        for (; row + 2 <= t->rows; row += 2)
+            plain_rows(c + (size_t)row * t->c_row, t->c_row, a + (size_t)row * t->a_row, t->a_row, piece, 2,
+                       n, scale);
+        for (; row < t->rows; row++)
+            plain_rows(c + (size_t)row * t->c_row, t->c_row, a + (size_t)row * t->a_row, t->a_row, piece, 1,
+                       n, scale);
+        k += PIECE;
+    } while (k < t->depth);
+}
+
+static inline __attribute__((always_inline)) void plain_tile(const struct vec_tile *t, size_t element,
+                                                             void (*decode)(const void *, float *))
+{
+    for (int j = 0; j + LANES <= t->cols; j += LANES)
+        plain_panel(t, t->c + j, (const char *)t->b + (size_t)(j / LANES) * t->b_panel * element, element,
+                    decode);
 }
 
 /* The last cols % 16 columns of an f32 tile. */
