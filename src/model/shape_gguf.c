@@ -215,10 +215,7 @@ static void read_mlp(struct reader *r)
     s->d_expert = read_int(r, "expert_feed_forward_length", 1, MAX_WIDTH, REQUIRED);
     if (s->arch == ARCH_QWEN35_MOE)
         s->d_shared = read_int(r, "expert_shared_feed_forward_length", 1, MAX_WIDTH, s->d_expert);
-    char key[KEY_ROOM];
-    full_key(r, "expert_weights_norm", key);
-    if (!r->rc) /* llama.cpp normalises for both architectures, without a key */
-        r->rc = gguf_get_bool(r->meta, key, true, &s->norm_topk, r->e);
+    s->norm_topk = true; /* no key: both architectures are run so */
     for (int i = 0; i < s->n_layer; i++)
         s->moe[i] = true;
 }
