@@ -81,10 +81,11 @@ static inline void encode_rows(code_of *code, uint8_t *data, float *absmax, int6
 {
     for (int64_t b = 0; b < n_blocks; b++) {
         const float *x = src + b * BLOCK;
-        uint8_t *out = data + (first + b) * (BLOCK / 2), codes[BLOCK];
+        uint8_t *out = data + (first + b) * (BLOCK / 2);
+        int32_t codes[BLOCK]; /* as wide as the floats: narrower ones make compilers shuffle */
         float max = max_abs(x, BLOCK), inverse = 1.0f / (max > 1e-38f ? max : 1e-38f);
         for (int i = 0; i < BLOCK; i++)
-            codes[i] = (uint8_t)code(x[i] * inverse);
+            codes[i] = code(x[i] * inverse);
         for (int j = 0; j < BLOCK / 2; j++)
             out[j] = (uint8_t)(codes[2 * j] << 4 | codes[2 * j + 1]);
         absmax[first + b] = max;

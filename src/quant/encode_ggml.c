@@ -70,8 +70,9 @@ static int truncated(float x, float top)
     return (int)x;
 }
 
-/* Codes j and j + 16 share byte j. */
-static void put_nibbles(uint8_t *out, const uint8_t *code)
+/* Codes are as wide as floats until here: narrower ones would make compilers shuffle. j and j + 16 share byte
+ * j. */
+static void put_nibbles(uint8_t *out, const int32_t *code)
 {
     for (int j = 0; j < HALF; j++)
         out[j] = (uint8_t)((code[j] & 15) | code[j + HALF] << 4);
@@ -111,10 +112,10 @@ void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_
 static void q4_0_block(uint8_t *out, const float *x)
 {
     float d = signed_max(x) / -8.0f, inverse = inverse_or_zero(d);
-    uint8_t code[BLOCK];
+    int32_t code[BLOCK];
     put_f16(out, d);
     for (int i = 0; i < BLOCK; i++)
-        code[i] = (uint8_t)truncated(x[i] * inverse + 8.5f, 15.0f);
+        code[i] = truncated(x[i] * inverse + 8.5f, 15.0f);
     put_nibbles(out + 2, code);
 }
 
@@ -126,7 +127,7 @@ void encode_q4_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_
 }
 
 /* Bit i of four little-endian bytes is bit 4 of code i. */
-static void put_fifth_bits(uint8_t *out, const uint8_t *code)
+static void put_fifth_bits(uint8_t *out, const int32_t *code)
 {
     for (int k = 0; k < 4; k++) {
         int bits = 0;
@@ -139,10 +140,10 @@ static void put_fifth_bits(uint8_t *out, const uint8_t *code)
 static void q5_0_block(uint8_t *out, const float *x)
 {
     float d = signed_max(x) / -16.0f, inverse = inverse_or_zero(d);
-    uint8_t code[BLOCK];
+    int32_t code[BLOCK];
     put_f16(out, d);
     for (int i = 0; i < BLOCK; i++)
-        code[i] = (uint8_t)truncated(x[i] * inverse + 16.5f, 31.0f);
+        code[i] = truncated(x[i] * inverse + 16.5f, 31.0f);
     put_fifth_bits(out + 2, code);
     put_nibbles(out + 6, code);
 }
@@ -164,11 +165,11 @@ static void q5_1_block(uint8_t *out, const float *x)
         max = x[i] > max ? x[i] : max;
     }
     float d = (max - min) / 31.0f, inverse = inverse_or_zero(d);
-    uint8_t code[BLOCK];
+    int32_t code[BLOCK];
     put_f16(out, d);
     put_f16(out + 2, min);
     for (int i = 0; i < BLOCK; i++)
-        code[i] = (uint8_t)truncated((x[i] - min) * inverse + 0.5f, 31.0f);
+        code[i] = truncated((x[i] - min) * inverse + 0.5f, 31.0f);
     put_fifth_bits(out + 4, code);
     put_nibbles(out + 8, code);
 }
@@ -207,9 +208,9 @@ static void mxfp4_block(uint8_t *out, const float *x)
 {
     int e = mxfp4_exponent(max_abs(x));
     float unit = e ? f32_from_bits((uint32_t)e << 23) : 0x1p-127f;
-    uint8_t code[BLOCK];
+    int32_t code[BLOCK];
     for (int i = 0; i < BLOCK; i++)
-        code[i] = (uint8_t)mxfp4_code(x[i], unit);
+        code[i] = mxfp4_code(x[i], unit);
     out[0] = (uint8_t)e;
     put_nibbles(out + 1, code);
 }
@@ -300,9 +301,9 @@ static void iq4_nl_blocks(uint8_t *out, const float *src, int n)
     iq4_scales((const float(*)[LANES])x, d);
     for (int l = 0; l < n; l++) {
         float inverse = inverse_or_zero(d[l]);
-        uint8_t code[BLOCK];
+        int32_t code[BLOCK];
         for (int i = 0; i < BLOCK; i++)
-            code[i] = (uint8_t)iq4_code(inverse * src[l * BLOCK + i]);
+            code[i] = iq4_code(inverse * src[l * BLOCK + i]);
         put_f16(out + l * 18, d[l]);
         put_nibbles(out + l * 18 + 2, code);
     }
