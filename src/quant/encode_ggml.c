@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "base/half.h"
+#include "quant/lanes.h"
 
 enum { BLOCK = 32, HALF = 16 };
 
@@ -226,7 +227,7 @@ void encode_mxfp4(void *data, void *scale, float *absmax, int64_t row, int64_t n
  * The scale is searched: 16 candidates, each judged by a least-squares fit with weights x^2. The sums of a
  * block must be added in order, so SIMD works on LANES blocks at once, one per lane: x[i][lane]. */
 
-enum { LANES = 8, N_TRY = 7 };
+enum { LANES = 8, GROUPS = LANES / LANE4, N_TRY = 7 };
 
 /* Nearest level to v, the upper one on ties: as its index, and as its value. */
 static inline int iq4_code(float v)
@@ -236,75 +237,87 @@ static inline int iq4_code(float v)
            (v >= 61.0f) + (v >= 79.0f) + (v >= 101.0f);
 }
 
-static inline float iq4_level(float v)
+static inline f32x4 iq4_levels(f32x4 v)
 {
-    float a =
-        -127.0f + (v >= -115.5f ? 23.0f : 0.0f) + (v >= -93.5f ? 21.0f : 0.0f) + (v >= -74.0f ? 18.0f : 0.0f);
-    float b = (v >= -57.0f ? 16.0f : 0.0f) + (v >= -42.0f ? 14.0f : 0.0f) + (v >= -28.5f ? 13.0f : 0.0f);
-    float c = (v >= -16.0f ? 12.0f : 0.0f) + (v >= -4.5f ? 11.0f : 0.0f) + (v >= 7.0f ? 12.0f : 0.0f);
-    float d = (v >= 19.0f ? 12.0f : 0.0f) + (v >= 31.5f ? 13.0f : 0.0f) + (v >= 45.5f ? 15.0f : 0.0f);
-    float e = (v >= 61.0f ? 16.0f : 0.0f) + (v >= 79.0f ? 20.0f : 0.0f) + (v >= 101.0f ? 24.0f : 0.0f);
-    return a + b + (c + d) + e; /* small integers: every order gives the same */
+    i32x4 sum = ((v >= -115.5f) & 23) + ((v >= -93.5f) & 21) + ((v >= -74.0f) & 18) + ((v >= -57.0f) & 16) +
+                ((v >= -42.0f) & 14) + ((v >= -28.5f) & 13) + ((v >= -16.0f) & 12) + ((v >= -4.5f) & 11) +
+                ((v >= 7.0f) & 12) + ((v >= 19.0f) & 12) + ((v >= 31.5f) & 13) + ((v >= 45.5f) & 15) +
+                ((v >= 61.0f) & 16) + ((v >= 79.0f) & 20) + ((v >= 101.0f) & 24);
+    return __builtin_convertvector(sum - 127, f32x4);
 }
 
 /* With levels q nearest to inverse * x: a = sum x^2 q x, b = sum x^2 q^2. */
-static void iq4_sums(const float x[BLOCK][LANES], const float inverse[LANES], float a[LANES], float b[LANES])
+static void iq4_sums(const f32x4 x[BLOCK][GROUPS], const f32x4 inverse[GROUPS], f32x4 a[GROUPS],
+                     f32x4 b[GROUPS])
 {
-    for (int l = 0; l < LANES; l++)
-        a[l] = b[l] = 0.0f;
-    for (int i = 0; i < BLOCK; i++)
-        for (int l = 0; l < LANES; l++) {
-            float v = x[i][l], q = iq4_level(inverse[l] * v), weighted = v * v * q;
-            a[l] += weighted * v;
-            b[l] += weighted * q;
+    for (int g = 0; g < GROUPS; g++) {
+        f32x4 sum_a = { 0 }, sum_b = { 0 };
+        for (int i = 0; i < BLOCK; i++) {
+            f32x4 v = x[i][g], q = iq4_levels(inverse[g] * v), weighted = v * v * q;
+            sum_a += weighted * v;
+            sum_b += weighted * q;
         }
+        a[g] = sum_a;
+        b[g] = sum_b;
+    }
 }
 
-static void iq4_scales(const float x[BLOCK][LANES], float d[LANES])
+/* The elements of largest magnitude with their signs, and where there is hardly anything. */
+static void iq4_maxima(const f32x4 x[BLOCK][GROUPS], f32x4 max[GROUPS], i32x4 empty[GROUPS])
 {
-    float size[LANES] = { 0 }, max[LANES] = { 0 }, inverse[LANES], a[LANES], b[LANES], best[LANES];
-    for (int i = 0; i < BLOCK; i++)
-        for (int l = 0; l < LANES; l++) {
-            float s = fabsf(x[i][l]);
-            max[l] = s > size[l] ? x[i][l] : max[l];
-            size[l] = s > size[l] ? s : size[l];
+    for (int g = 0; g < GROUPS; g++) {
+        f32x4 size = { 0 };
+        max[g] = size;
+        for (int i = 0; i < BLOCK; i++) {
+            f32x4 s = lanes_abs(x[i][g]);
+            max[g] = lanes_pick(s > size, x[i][g], max[g]);
+            size = lanes_pick(s > size, s, size);
         }
-    for (int l = 0; l < LANES; l++)
-        inverse[l] = 1.0f / (max[l] / 127.0f);
+        empty[g] = size < 1e-15f;
+    }
+}
+
+static void iq4_scales(const f32x4 x[BLOCK][GROUPS], f32x4 d[GROUPS])
+{
+    f32x4 max[GROUPS], inverse[GROUPS], a[GROUPS], b[GROUPS], best[GROUPS], zero = { 0 };
+    i32x4 empty[GROUPS];
+    iq4_maxima(x, max, empty);
+    for (int g = 0; g < GROUPS; g++)
+        inverse[g] = 1.0f / (max[g] / 127.0f);
     iq4_sums(x, inverse, a, b);
-    for (int l = 0; l < LANES; l++) {
-        d[l] = b[l] > 0.0f ? a[l] / b[l] : 0.0f;
-        best[l] = d[l] * a[l];
+    for (int g = 0; g < GROUPS; g++) {
+        d[g] = lanes_pick(b[g] > 0.0f, a[g] / b[g], zero);
+        best[g] = d[g] * a[g];
     }
     for (int t = -N_TRY; t <= N_TRY; t++) {
-        for (int l = 0; l < LANES; l++)
-            inverse[l] = ((float)t - 127.0f) / max[l];
+        for (int g = 0; g < GROUPS; g++)
+            inverse[g] = ((float)t - 127.0f) / max[g];
         iq4_sums(x, inverse, a, b);
-        for (int l = 0; l < LANES; l++) {
-            int better = (b[l] > 0.0f) & (a[l] * a[l] > best[l] * b[l]);
-            float fit = a[l] / b[l];
-            d[l] = better ? fit : d[l];
-            best[l] = better ? fit * a[l] : best[l];
+        for (int g = 0; g < GROUPS; g++) {
+            i32x4 better = (b[g] > 0.0f) & (a[g] * a[g] > best[g] * b[g]);
+            f32x4 fit = a[g] / b[g];
+            d[g] = lanes_pick(better, fit, d[g]);
+            best[g] = lanes_pick(better, fit * a[g], best[g]);
         }
     }
-    for (int l = 0; l < LANES; l++)
-        d[l] = size[l] < 1e-15f ? 0.0f : d[l];
+    for (int g = 0; g < GROUPS; g++)
+        d[g] = lanes_pick(empty[g], zero, d[g]);
 }
 
 /* n <= LANES blocks of x, 18 bytes each. */
 static void iq4_nl_blocks(uint8_t *out, const float *src, int n)
 {
-    float x[BLOCK][LANES] = { { 0 } }, d[LANES];
+    f32x4 x[BLOCK][GROUPS] = { { { 0 } } }, d[GROUPS];
     for (int l = 0; l < n; l++)
         for (int i = 0; i < BLOCK; i++)
-            x[i][l] = src[l * BLOCK + i];
-    iq4_scales((const float(*)[LANES])x, d);
+            x[i][l / LANE4][l % LANE4] = src[l * BLOCK + i];
+    iq4_scales(x, d);
     for (int l = 0; l < n; l++) {
-        float inverse = inverse_or_zero(d[l]);
+        float scale = d[l / LANE4][l % LANE4], inverse = inverse_or_zero(scale);
         int32_t code[BLOCK];
         for (int i = 0; i < BLOCK; i++)
             code[i] = iq4_code(inverse * src[l * BLOCK + i]);
-        put_f16(out + l * 18, d[l]);
+        put_f16(out + l * 18, scale);
         put_nibbles(out + l * 18 + 2, code);
     }
 }

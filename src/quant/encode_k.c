@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/lanes.h"
 
 enum { SUPER = 256 };
 
@@ -45,7 +46,7 @@ static int nearest_int(float x)
 
 /* ---- Q4_K and Q5_K: 8 sub-blocks of 32, x = scale * code - minimum ---- */
 
-enum { SUB = 32, LANES = 8 };
+enum { SUB = 32, LANES = 8, GROUPS = LANES / LANE4 };
 
 struct min_rule { /* codes 0..top; n_try candidates of range first, first + 0.1, ... beyond top */
     float top, first;
@@ -53,75 +54,74 @@ struct min_rule { /* codes 0..top; n_try candidates of range first, first + 0.1,
 };
 static const struct min_rule q4_rule = { 15.0f, -1.0f, 21 }, q5_rule = { 31.0f, -0.5f, 16 };
 
-struct min_fit {
-    float x[SUB][LANES], weight[SUB][LANES];
-    float level[SUB][LANES]; /* codes of the candidate in hand */
-    float min[LANES], max[LANES], scale[LANES], error[LANES];
-    float sum_w[LANES], sum_x[LANES];           /* sum of weights, of weights times x */
-    float code_inverse[LANES], code_min[LANES]; /* what the codes kept so far were made with */
+struct min_fit { /* sub-block l is lane l % 4 of group l / 4 */
+    f32x4 x[SUB][GROUPS], weight[SUB][GROUPS];
+    f32x4 level[SUB][GROUPS]; /* codes of the candidate in hand */
+    f32x4 min[GROUPS], max[GROUPS], scale[GROUPS], error[GROUPS];
+    f32x4 sum_w[GROUPS], sum_x[GROUPS];           /* sum of weights, of weights times x */
+    f32x4 code_inverse[GROUPS], code_min[GROUPS]; /* what the codes kept so far were made with */
 };
 
 static void load_lanes(struct min_fit *f, const float *src)
 {
-    float spread[LANES] = { 0 };
     for (int l = 0; l < LANES; l++)
         for (int i = 0; i < SUB; i++)
-            f->x[i][l] = src[l * SUB + i];
-    for (int i = 0; i < SUB; i++)
-        for (int l = 0; l < LANES; l++)
-            spread[l] += f->x[i][l] * f->x[i][l];
-    for (int l = 0; l < LANES; l++)
-        spread[l] = sqrtf(spread[l] / SUB);
-    for (int i = 0; i < SUB; i++)
-        for (int l = 0; l < LANES; l++)
-            f->weight[i][l] = spread[l] + fabsf(f->x[i][l]);
+            f->x[i][l / LANE4][l % LANE4] = src[l * SUB + i];
+    for (int g = 0; g < GROUPS; g++) {
+        f32x4 spread = { 0 };
+        for (int i = 0; i < SUB; i++)
+            spread += f->x[i][g] * f->x[i][g];
+        for (int l = 0; l < LANE4; l++)
+            spread[l] = sqrtf(spread[l] / SUB);
+        for (int i = 0; i < SUB; i++)
+            f->weight[i][g] = spread + lanes_abs(f->x[i][g]);
+    }
 }
 
 static void bounds_and_sums(struct min_fit *f)
 {
-    for (int l = 0; l < LANES; l++) {
-        f->min[l] = f->max[l] = f->x[0][l];
-        f->sum_w[l] = f->weight[0][l];
-        f->sum_x[l] = f->weight[0][l] * f->x[0][l];
+    for (int g = 0; g < GROUPS; g++) {
+        f32x4 min = f->x[0][g], max = min, sum_w = f->weight[0][g], sum_x = sum_w * min;
+        for (int i = 1; i < SUB; i++) {
+            f32x4 x = f->x[i][g], w = f->weight[i][g];
+            min = lanes_pick(x < min, x, min);
+            max = lanes_pick(x > max, x, max);
+            sum_w += w;
+            sum_x += w * x;
+        }
+        f->min[g] = lanes_pick(min > 0.0f, lanes_all(0.0f), min);
+        f->max[g] = max;
+        f->sum_w[g] = sum_w;
+        f->sum_x[g] = sum_x;
     }
-    for (int i = 1; i < SUB; i++)
-        for (int l = 0; l < LANES; l++) {
-            float x = f->x[i][l], w = f->weight[i][l];
-            f->min[l] = x < f->min[l] ? x : f->min[l];
-            f->max[l] = x > f->max[l] ? x : f->max[l];
-            f->sum_w[l] += w;
-            f->sum_x[l] += w * x;
-        }
-    for (int l = 0; l < LANES; l++)
-        f->min[l] = f->min[l] > 0.0f ? 0.0f : f->min[l];
 }
 
-static void set_levels(struct min_fit *f, const float inverse[LANES], float top)
+static void set_levels(struct min_fit *f, const f32x4 inverse[GROUPS], float top)
 {
     for (int i = 0; i < SUB; i++)
-        for (int l = 0; l < LANES; l++)
-            f->level[i][l] = nearest(clamped(inverse[l] * (f->x[i][l] - f->min[l]), 0.0f, top));
+        for (int g = 0; g < GROUPS; g++)
+            f->level[i][g] = lanes_nearest(lanes_clamped(inverse[g] * (f->x[i][g] - f->min[g]), 0.0f, top));
 }
 
-static void weighted_error(const struct min_fit *f, const float scale[LANES], const float min[LANES],
-                           float error[LANES])
+static void weighted_error(const struct min_fit *f, const f32x4 scale[GROUPS], const f32x4 min[GROUPS],
+                           f32x4 error[GROUPS])
 {
-    for (int l = 0; l < LANES; l++)
-        error[l] = 0.0f;
+    f32x4 sum[GROUPS] = { { 0 } };
     for (int i = 0; i < SUB; i++)
-        for (int l = 0; l < LANES; l++) {
-            float off = scale[l] * f->level[i][l] + min[l] - f->x[i][l];
-            error[l] += f->weight[i][l] * (off * off);
+        for (int g = 0; g < GROUPS; g++) {
+            f32x4 off = scale[g] * f->level[i][g] + min[g] - f->x[i][g];
+            sum[g] += f->weight[i][g] * (off * off);
         }
+    memcpy(error, sum, sizeof sum);
 }
 
 /* The start: the whole range from min to max on codes 0..top. */
 static void first_candidate(struct min_fit *f, float top)
 {
-    for (int l = 0; l < LANES; l++) {
-        f->code_inverse[l] = top / (f->max[l] - f->min[l]);
-        f->code_min[l] = f->min[l];
-        f->scale[l] = 1.0f / f->code_inverse[l];
+    for (int g = 0; g < GROUPS; g++) {
+        f->code_inverse[g] = top / (f->max[g] - f->min[g]);
+        f->code_min[g] = f->min[g];
+        f->scale[g] = 1.0f / f->code_inverse[g];
     }
     set_levels(f, f->code_inverse, top);
     weighted_error(f, f->scale, f->min, f->error);
@@ -129,24 +129,23 @@ static void first_candidate(struct min_fit *f, float top)
 
 /* Least squares of x on the levels in hand: scale and minimum (never above 0); where it cannot be solved,
  * fits is 0. The order of products is that of the reference. */
-static void solve(const struct min_fit *f, float scale[LANES], float min[LANES], int32_t fits[LANES])
+static void solve(const struct min_fit *f, f32x4 scale[GROUPS], f32x4 min[GROUPS], i32x4 fits[GROUPS])
 {
-    float sum_l[LANES] = { 0 }, sum_ll[LANES] = { 0 }, sum_xl[LANES] = { 0 };
+    f32x4 sum_l[GROUPS] = { { 0 } }, sum_ll[GROUPS] = { { 0 } }, sum_xl[GROUPS] = { { 0 } };
     for (int i = 0; i < SUB; i++)
-        for (int l = 0; l < LANES; l++) {
-            float level = f->level[i][l], weighted = f->weight[i][l] * level;
-            sum_l[l] += weighted;
-            sum_ll[l] += weighted * level;
-            sum_xl[l] += weighted * f->x[i][l];
+        for (int g = 0; g < GROUPS; g++) {
+            f32x4 level = f->level[i][g], weighted = f->weight[i][g] * level;
+            sum_l[g] += weighted;
+            sum_ll[g] += weighted * level;
+            sum_xl[g] += weighted * f->x[i][g];
         }
-    for (int l = 0; l < LANES; l++) {
-        float determinant = f->sum_w[l] * sum_ll[l] - sum_l[l] * sum_l[l];
-        float s = (f->sum_w[l] * sum_xl[l] - f->sum_x[l] * sum_l[l]) / determinant;
-        float m = (sum_ll[l] * f->sum_x[l] - sum_l[l] * sum_xl[l]) / determinant;
-        float through_zero = sum_xl[l] / sum_ll[l];
-        fits[l] = determinant > 0.0f;
-        scale[l] = m > 0.0f ? through_zero : s;
-        min[l] = m > 0.0f ? 0.0f : m;
+    for (int g = 0; g < GROUPS; g++) {
+        f32x4 determinant = f->sum_w[g] * sum_ll[g] - sum_l[g] * sum_l[g];
+        f32x4 s = (f->sum_w[g] * sum_xl[g] - f->sum_x[g] * sum_l[g]) / determinant;
+        f32x4 m = (sum_ll[g] * f->sum_x[g] - sum_l[g] * sum_xl[g]) / determinant;
+        fits[g] = determinant > 0.0f;
+        scale[g] = lanes_pick(m > 0.0f, sum_xl[g] / sum_ll[g], s);
+        min[g] = lanes_pick(m > 0.0f, lanes_all(0.0f), m);
     }
 }
 
@@ -154,41 +153,42 @@ static void solve(const struct min_fit *f, float scale[LANES], float min[LANES],
  * changes the range of the candidates after it. */
 static void next_candidate(struct min_fit *f, float range, float top)
 {
-    float inverse[LANES], scale[LANES], min[LANES], error[LANES];
-    int32_t fits[LANES];
-    for (int l = 0; l < LANES; l++)
-        inverse[l] = range / (f->max[l] - f->min[l]);
+    f32x4 inverse[GROUPS], scale[GROUPS], min[GROUPS], error[GROUPS];
+    i32x4 fits[GROUPS];
+    for (int g = 0; g < GROUPS; g++)
+        inverse[g] = range / (f->max[g] - f->min[g]);
     set_levels(f, inverse, top);
     solve(f, scale, min, fits);
     weighted_error(f, scale, min, error);
-    for (int l = 0; l < LANES; l++) {
-        int32_t better = fits[l] & (error[l] < f->error[l]);
-        f->code_inverse[l] = better ? inverse[l] : f->code_inverse[l];
-        f->code_min[l] = better ? f->min[l] : f->code_min[l];
-        f->error[l] = better ? error[l] : f->error[l];
-        f->scale[l] = better ? scale[l] : f->scale[l];
-        f->min[l] = better ? min[l] : f->min[l];
+    for (int g = 0; g < GROUPS; g++) {
+        i32x4 better = fits[g] & (error[g] < f->error[g]);
+        f->code_inverse[g] = lanes_pick(better, inverse[g], f->code_inverse[g]);
+        f->code_min[g] = lanes_pick(better, f->min[g], f->code_min[g]);
+        f->error[g] = lanes_pick(better, error[g], f->error[g]);
+        f->scale[g] = lanes_pick(better, scale[g], f->scale[g]);
+        f->min[g] = lanes_pick(better, min[g], f->min[g]);
     }
 }
 
 static void fit_min(struct min_fit *f, const float *src, const struct min_rule *rule)
 {
-    int32_t flat[LANES];
-    float lowest[LANES];
+    i32x4 flat[GROUPS];
+    f32x4 lowest[GROUPS];
     load_lanes(f, src);
     bounds_and_sums(f);
-    for (int l = 0; l < LANES; l++) {
-        flat[l] = f->max[l] == f->min[l];
-        lowest[l] = f->min[l];
+    for (int g = 0; g < GROUPS; g++) {
+        flat[g] = f->max[g] == f->min[g];
+        lowest[g] = f->min[g];
     }
     first_candidate(f, rule->top);
     for (int t = 0; t < rule->n_try; t++)
         next_candidate(f, rule->first + 0.1f * (float)t + rule->top, rule->top);
-    for (int l = 0; l < LANES; l++) { /* a constant sub-block below zero: no codes, only a minimum */
-        f->scale[l] = flat[l] ? 0.0f : f->scale[l];
-        f->min[l] = flat[l] ? lowest[l] : f->min[l];
-        f->code_inverse[l] = flat[l] ? 0.0f : f->code_inverse[l];
-        f->code_min[l] = flat[l] ? 0.0f : f->code_min[l];
+    for (int g = 0; g < GROUPS; g++) { /* a constant sub-block below zero: no codes, only a minimum */
+        f32x4 zero = { 0 };
+        f->scale[g] = lanes_pick(flat[g], zero, f->scale[g]);
+        f->min[g] = lanes_pick(flat[g], lowest[g], f->min[g]);
+        f->code_inverse[g] = lanes_pick(flat[g], zero, f->code_inverse[g]);
+        f->code_min[g] = lanes_pick(flat[g], zero, f->code_min[g]);
     }
 }
 
@@ -228,20 +228,21 @@ static void encode_with_min(uint8_t *head, uint8_t code[SUPER], const float *src
     uint8_t scale[LANES], min[LANES];
     fit_min(&f, src, rule);
     for (int l = 0; l < LANES; l++) {
-        max_scale = f.scale[l] > max_scale ? f.scale[l] : max_scale;
-        max_min = -f.min[l] > max_min ? -f.min[l] : max_min;
+        float s = f.scale[l / LANE4][l % LANE4], m = -f.min[l / LANE4][l % LANE4];
+        max_scale = s > max_scale ? s : max_scale;
+        max_min = m > max_min ? m : max_min;
     }
-    float per_scale = max_scale > 0.0f ? 63.0f / max_scale : 0.0f,
-          per_min = max_min > 0.0f ? 63.0f / max_min : 0.0f;
+    float per_scale = max_scale > 0.0f ? 63.0f / max_scale : 0.0f;
+    float per_min = max_min > 0.0f ? 63.0f / max_min : 0.0f;
     for (int l = 0; l < LANES; l++) {
-        scale[l] = (uint8_t)six_bits(per_scale * f.scale[l]);
-        min[l] = (uint8_t)six_bits(per_min * -f.min[l]);
+        scale[l] = (uint8_t)six_bits(per_scale * f.scale[l / LANE4][l % LANE4]);
+        min[l] = (uint8_t)six_bits(per_min * -f.min[l / LANE4][l % LANE4]);
     }
     float d = put_f16(head, max_scale / 63.0f), d_min = put_f16(head + 2, max_min / 63.0f);
     put_scales(head + 4, scale, min);
     for (int l = 0; l < LANES; l++)
-        recode(code + l * SUB, src + l * SUB, d * (float)scale[l], d_min * (float)min[l], f.code_inverse[l],
-               f.code_min[l], rule->top);
+        recode(code + l * SUB, src + l * SUB, d * (float)scale[l], d_min * (float)min[l],
+               f.code_inverse[l / LANE4][l % LANE4], f.code_min[l / LANE4][l % LANE4], rule->top);
 }
 
 /* Sub-blocks 2g and 2g + 1 share the 32 bytes of group g. */
@@ -284,75 +285,76 @@ void encode_q5_k(void *data, void *scale, float *absmax, int64_t row, int64_t n_
 
 /* ---- Q6_K: 16 sub-blocks of 16, x = scale * code, codes -32..31 ---- */
 
-enum { SUB6 = 16, LANES6 = 16, N_TRY6 = 9 };
+enum { SUB6 = 16, LANES6 = 16, GROUPS6 = LANES6 / LANE4, N_TRY6 = 9 };
 
-struct signed_fit {
-    float x[SUB6][LANES6];
-    float max[LANES6]; /* of largest magnitude, with its sign */
-    float scale[LANES6];
-    float inverse[LANES6]; /* the codes kept are nearest(inverse * x) */
-    int32_t empty[LANES6]; /* nothing there: no codes at all */
+struct signed_fit { /* sub-block l is lane l % 4 of group l / 4 */
+    f32x4 x[SUB6][GROUPS6];
+    f32x4 max[GROUPS6]; /* of largest magnitude, with its sign */
+    f32x4 scale[GROUPS6];
+    f32x4 inverse[GROUPS6]; /* the codes kept are nearest(inverse * x) */
+    i32x4 empty[GROUPS6];   /* nothing there: no codes at all */
 };
 
 static void load_lanes6(struct signed_fit *f, const float *src)
 {
-    float size[LANES6] = { 0 };
-    for (int l = 0; l < LANES6; l++) {
-        f->max[l] = 0.0f;
-        for (int i = 0; i < SUB6; i++)
-            f->x[i][l] = src[l * SUB6 + i];
-    }
-    for (int i = 0; i < SUB6; i++)
-        for (int l = 0; l < LANES6; l++) {
-            float s = fabsf(f->x[i][l]);
-            f->max[l] = s > size[l] ? f->x[i][l] : f->max[l];
-            size[l] = s > size[l] ? s : size[l];
-        }
     for (int l = 0; l < LANES6; l++)
-        f->empty[l] = size[l] < 1e-15f;
+        for (int i = 0; i < SUB6; i++)
+            f->x[i][l / LANE4][l % LANE4] = src[l * SUB6 + i];
+    for (int g = 0; g < GROUPS6; g++) {
+        f32x4 size = { 0 }, max = { 0 };
+        for (int i = 0; i < SUB6; i++) {
+            f32x4 x = f->x[i][g], s = lanes_abs(x);
+            max = lanes_pick(s > size, x, max);
+            size = lanes_pick(s > size, s, size);
+        }
+        f->max[g] = max;
+        f->empty[g] = size < 1e-15f;
+    }
 }
 
 /* With codes q nearest to inverse * x: a = sum x^2 x q, b = sum x^2 q^2. */
-static void signed_sums(const struct signed_fit *f, const float inverse[LANES6], float a[LANES6],
-                        float b[LANES6])
+static void signed_sums(const struct signed_fit *f, const f32x4 inverse[GROUPS6], f32x4 a[GROUPS6],
+                        f32x4 b[GROUPS6])
 {
-    for (int l = 0; l < LANES6; l++)
-        a[l] = b[l] = 0.0f;
-    for (int i = 0; i < SUB6; i++)
-        for (int l = 0; l < LANES6; l++) {
-            float x = f->x[i][l], q = nearest(clamped(inverse[l] * x, -32.0f, 31.0f)), w = x * x;
-            a[l] += w * x * q;
-            b[l] += w * q * q;
+    for (int g = 0; g < GROUPS6; g++) {
+        f32x4 sum_a = { 0 }, sum_b = { 0 };
+        for (int i = 0; i < SUB6; i++) {
+            f32x4 x = f->x[i][g], q = lanes_nearest(lanes_clamped(inverse[g] * x, -32.0f, 31.0f)), w = x * x;
+            sum_a += w * x * q;
+            sum_b += w * q * q;
         }
+        a[g] = sum_a;
+        b[g] = sum_b;
+    }
 }
 
 static void fit_signed(struct signed_fit *f, const float *src)
 {
-    float inverse[LANES6], a[LANES6], b[LANES6], best[LANES6];
+    f32x4 inverse[GROUPS6], a[GROUPS6], b[GROUPS6], best[GROUPS6];
     load_lanes6(f, src);
-    for (int l = 0; l < LANES6; l++)
-        f->inverse[l] = -32.0f / f->max[l];
+    for (int g = 0; g < GROUPS6; g++)
+        f->inverse[g] = -32.0f / f->max[g];
     signed_sums(f, f->inverse, a, b);
-    for (int l = 0; l < LANES6; l++) {
-        f->scale[l] = b[l] != 0.0f ? a[l] / b[l] : 0.0f;
-        best[l] = f->scale[l] * a[l];
+    for (int g = 0; g < GROUPS6; g++) {
+        f->scale[g] = lanes_pick(b[g] != 0.0f, a[g] / b[g], lanes_all(0.0f));
+        best[g] = f->scale[g] * a[g];
     }
     for (int t = -N_TRY6; t <= N_TRY6; t++) {
         if (t == 0)
             continue;
-        for (int l = 0; l < LANES6; l++)
-            inverse[l] = -(32.0f + 0.1f * (float)t) / f->max[l];
+        for (int g = 0; g < GROUPS6; g++)
+            inverse[g] = -(32.0f + 0.1f * (float)t) / f->max[g];
         signed_sums(f, inverse, a, b);
-        for (int l = 0; l < LANES6; l++) {
-            int32_t better = (b[l] > 0.0f) & (a[l] * a[l] > best[l] * b[l]);
-            float scale = a[l] / b[l];
-            f->inverse[l] = better ? inverse[l] : f->inverse[l];
-            f->scale[l] = better ? scale : f->scale[l];
-            best[l] = better ? scale * a[l] : best[l];
+        for (int g = 0; g < GROUPS6; g++) {
+            i32x4 better = (b[g] > 0.0f) & (a[g] * a[g] > best[g] * b[g]);
+            f32x4 scale = a[g] / b[g];
+            f->inverse[g] = lanes_pick(better, inverse[g], f->inverse[g]);
+            f->scale[g] = lanes_pick(better, scale, f->scale[g]);
+            best[g] = lanes_pick(better, scale * a[g], best[g]);
         }
     }
-    for (int l = 0; l < LANES6; l++)
-        f->scale[l] = f->empty[l] ? 0.0f : f->scale[l];
+    for (int g = 0; g < GROUPS6; g++)
+        f->scale[g] = lanes_pick(f->empty[g], lanes_all(0.0f), f->scale[g]);
 }
 
 /* Codes of sub-block l, 0..63, with the scale as stored; with scale 0, those of the fit. */
@@ -361,11 +363,12 @@ static void recode_signed(uint8_t *code, const float *x, float d, const struct s
     if (d != 0.0f)
         for (int i = 0; i < SUB6; i++)
             code[i] = (uint8_t)(nearest(clamped(x[i] / d, -32.0f, 31.0f)) + 32.0f);
-    else if (f->empty[l])
+    else if (f->empty[l / LANE4][l % LANE4])
         memset(code, 0, SUB6);
     else
         for (int i = 0; i < SUB6; i++)
-            code[i] = (uint8_t)(nearest(clamped(f->inverse[l] * x[i], -32.0f, 31.0f)) + 32.0f);
+            code[i] =
+                (uint8_t)(nearest(clamped(f->inverse[l / LANE4][l % LANE4] * x[i], -32.0f, 31.0f)) + 32.0f);
 }
 
 /* Low nibbles (64 bytes per half) and high pairs of bits (32 bytes per half): in each half of 128 codes, the
@@ -381,6 +384,11 @@ static void put_six_bits(uint8_t *low, uint8_t *high, const uint8_t code[SUPER])
         }
 }
 
+static float scale_of(const struct signed_fit *f, int l)
+{
+    return f->scale[l / LANE4][l % LANE4];
+}
+
 /* low[128], high[64], i8 scale[16], f16 d */
 static void q6_k_block(uint8_t *out, const float *src)
 {
@@ -389,14 +397,14 @@ static void q6_k_block(uint8_t *out, const float *src)
     float max = 0.0f;
     fit_signed(&f, src);
     for (int l = 0; l < LANES6; l++)
-        max = fabsf(f.scale[l]) > fabsf(max) ? f.scale[l] : max;
+        max = fabsf(scale_of(&f, l)) > fabsf(max) ? scale_of(&f, l) : max;
     if (!(fabsf(max) >= 1e-15f)) {
         memset(out, 0, 210);
         return;
     }
     float per_scale = -128.0f / max, d = put_f16(out + 208, 1.0f / per_scale);
     for (int l = 0; l < LANES6; l++) {
-        int scale = nearest_int(clamped(per_scale * f.scale[l], -128.0f, 127.0f));
+        int scale = nearest_int(clamped(per_scale * scale_of(&f, l), -128.0f, 127.0f));
         out[192 + l] = (uint8_t)scale;
         recode_signed(code + l * SUB6, src + l * SUB6, d * (float)scale, &f, l);
     }
