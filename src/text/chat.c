@@ -21,27 +21,30 @@ struct family {
 };
 
 static const struct family families[CHAT_COUNT] = {
-    [CHAT_CHATML] = { "chatml",
-                      { "<|im_start|>", "<|im_end|>", "add_generation_prompt" },
-                      { "tool", "macro", "enable_thinking", "<think>", "raise_exception", "trim", "system" } },
+    [CHAT_CHATML] = {"chatml",
+                     { "<|im_start|>", "<|im_end|>", "add_generation_prompt" },
+                     { "tool", "macro", "enable_thinking", "<think>", "raise_exception", "trim",
+                        "system" }                                                        },
     [CHAT_CHATML_THINK] = { "chatml-think",
-                            { "<|im_start|>", "<|im_end|>", "enable_thinking is true", "<think>\\n\\n</think>\\n\\n" },
-                            { "tool", "macro", "raise_exception", "trim", "reasoning", "system" } },
+                     { "<|im_start|>", "<|im_end|>", "enable_thinking is true",
+                              "<think>\\n\\n</think>\\n\\n" },
+                     { "tool", "macro", "raise_exception", "trim", "reasoning", "system" }},
     [CHAT_QWEN25] = { "qwen2.5",
-                      { "<|im_start|>", "{\\\"name\\\": <function-name>", "You are Qwen, created by Alibaba Cloud",
-                        "<tool_response>" },
-                      { "reasoning_content", "enable_thinking", "<function=" } },
+                     { "<|im_start|>", "{\\\"name\\\": <function-name>",
+                        "You are Qwen, created by Alibaba Cloud", "<tool_response>" },
+                     { "reasoning_content", "enable_thinking", "<function=" }             },
     [CHAT_QWEN3] = { "qwen3",
-                     { "<|im_start|>", "{\\\"name\\\": <function-name>", "reasoning_content", "multi_step_tool",
-                       "enable_thinking is false" },
-                     { "<function=", "render_content", "message.content is string" } },
+                     { "<|im_start|>", "{\\\"name\\\": <function-name>", "reasoning_content",
+                       "multi_step_tool", "enable_thinking is false" },
+                     { "<function=", "render_content", "message.content is string" }      },
     [CHAT_QWEN3_CODER] = { "qwen3-coder",
-                           { "<|im_start|>", "<function=example_function_name>", "render_extra_keys", "<parameters>" },
-                           { "reasoning_content", "enable_thinking" } },
+                     { "<|im_start|>", "<function=example_function_name>", "render_extra_keys",
+                             "<parameters>" },
+                     { "reasoning_content", "enable_thinking" }                           },
     [CHAT_QWEN35] = { "qwen3.5",
-                      { "<|im_start|>", "<function=example_function_name>", "render_content", "reasoning_content",
-                        "No user query found in messages." },
-                      { "render_extra_keys", "reasoning_effort" } },
+                     { "<|im_start|>", "<function=example_function_name>", "render_content",
+                        "reasoning_content", "No user query found in messages." },
+                     { "render_extra_keys", "reasoning_effort" }                          },
 };
 
 static bool matches(const struct family *f, const char *jinja)
@@ -61,7 +64,8 @@ enum chat_template chat_detect(const char *jinja, bool *thinking_default)
     for (int t = CHAT_UNKNOWN + 1; jinja && t < CHAT_COUNT; t++) {
         if (!matches(&families[t], jinja))
             continue;
-        /* "is false" guards the closed block: thinking unless told otherwise; "is true" guards the open one. */
+        /* "is false" guards the closed block: thinking unless told otherwise; "is true" guards the open one.
+         */
         *thinking_default = strstr(jinja, "enable_thinking is false") != NULL;
         return (enum chat_template)t;
     }
@@ -204,7 +208,8 @@ void chat_text_free(struct chat_text *t)
 
 /* ---- rendering ---- */
 
-static void render(struct chat_writer *w, const struct chat_options *opt, const json_t *messages, const json_t *tools)
+static void render(struct chat_writer *w, const struct chat_options *opt, const json_t *messages,
+                   const json_t *tools)
 {
     switch (opt->family) {
     case CHAT_CHATML:
@@ -229,8 +234,8 @@ static void render(struct chat_writer *w, const struct chat_options *opt, const 
     }
 }
 
-int chat_render(struct chat_text *out, const struct chat_options *opt, const json_t *messages, const json_t *tools,
-                struct err *e)
+int chat_render(struct chat_text *out, const struct chat_options *opt, const json_t *messages,
+                const json_t *tools, struct err *e)
 {
     if (!json_is_array(messages))
         return err_set(e, ERR_USAGE, "messages is %s; it must be a list", chat_kind(messages));

@@ -1,6 +1,7 @@
 /*
- * chat_qwen.c: the templates of plain ChatML, Qwen2.5 and Qwen3: content is one string, tools and tool calls are
- * JSON lines. Written beside the released Jinja files, branch by branch, including what these do with odd input.
+ * chat_qwen.c: the templates of plain ChatML, Qwen2.5 and Qwen3: content is one string, tools and tool calls
+ * are JSON lines. Written beside the released Jinja files, branch by branch, including what these do with odd
+ * input.
  */
 #include "text/chat_write.h"
 
@@ -64,7 +65,8 @@ static void put_tool_result(struct chat_writer *w, const json_t *messages, size_
     chat_lit(w, "\n<tool_response>\n");
     chat_print(w, chat_get(json_array_get(messages, i), "content"));
     chat_lit(w, "\n</tool_response>");
-    if (i + 1 == json_array_size(messages) || !chat_is(chat_get(json_array_get(messages, i + 1), "role"), "tool"))
+    if (i + 1 == json_array_size(messages) ||
+        !chat_is(chat_get(json_array_get(messages, i + 1), "role"), "tool"))
         chat_lit(w, "<|im_end|>\n");
 }
 
@@ -128,14 +130,16 @@ static void qwen25_calls(struct chat_writer *w, const json_t *m)
     chat_lit(w, "<|im_end|>\n");
 }
 
-void chat_qwen25(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools)
+void chat_qwen25(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                 const json_t *tools)
 {
     if (is_empty(w, messages))
         return;
     w->i_message = 0;
     qwen25_system_turn(w, json_array_get(messages, 0), tools);
     for (size_t i = 0; i < json_array_size(messages) && !w->rc; i++) {
-        const json_t *m = json_array_get(messages, i), *role = chat_get(m, "role"), *content = chat_get(m, "content");
+        const json_t *m = json_array_get(messages, i), *role = chat_get(m, "role"),
+                     *content = chat_get(m, "content");
         w->i_message = (int)i;
         if (chat_is(role, "user"))
             put_turn(w, "user", content);
@@ -180,10 +184,12 @@ static size_t qwen3_last_query(struct chat_writer *w, const json_t *messages)
             continue;
         w->i_message = (int)i;
         if (!json_is_string(content)) {
-            chat_refuse(w, "content is %s; this model's chat template takes a text there", chat_kind(content));
+            chat_refuse(w, "content is %s; this model's chat template takes a text there",
+                        chat_kind(content));
             return 0;
         }
-        if (!span_starts(chat_span(content), "<tool_response>") || !span_ends(chat_span(content), "</tool_response>"))
+        if (!span_starts(chat_span(content), "<tool_response>") ||
+            !span_ends(chat_span(content), "</tool_response>"))
             return i;
     }
     return n - 1;
@@ -210,7 +216,8 @@ static void qwen3_calls(struct chat_writer *w, const json_t *calls, bool has_con
     }
 }
 
-/* fresh: after the last query. Only there, and only if there is any or the turn is the last, reasoning is kept. */
+/* fresh: after the last query. Only there, and only if there is any or the turn is the last, reasoning is
+ * kept. */
 static void qwen3_assistant(struct chat_writer *w, const json_t *m, bool fresh, bool last)
 {
     const json_t *given = chat_get(m, "reasoning_content");
@@ -242,7 +249,8 @@ static void qwen3_assistant(struct chat_writer *w, const json_t *m, bool fresh, 
     chat_lit(w, "<|im_end|>\n");
 }
 
-void chat_qwen3(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools)
+void chat_qwen3(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                const json_t *tools)
 {
     size_t n = json_array_size(messages);
     if (is_empty(w, messages))

@@ -10,7 +10,9 @@
 
 #include "text/chat_write.h"
 
-enum { MAX_DEPTH = 128 }; /* of nested values: ours is recursive, the caller's JSON may not come from a file */
+enum {
+    MAX_DEPTH = 128
+}; /* of nested values: ours is recursive, the caller's JSON may not come from a file */
 
 const json_t *chat_get(const json_t *v, const char *key)
 {
@@ -48,8 +50,9 @@ bool chat_true(const json_t *v)
 const char *chat_kind(const json_t *v)
 {
     static const char *const name[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",   [JSON_STRING] = "a text", [JSON_INTEGER] = "a number",
-        [JSON_REAL] = "a number",    [JSON_TRUE] = "true",      [JSON_FALSE] = "false",   [JSON_NULL] = "null",
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",  [JSON_STRING] = "a text",
+        [JSON_INTEGER] = "a number", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "null",
     };
     return v ? name[json_typeof(v)] : "missing";
 }
@@ -57,7 +60,8 @@ const char *chat_kind(const json_t *v)
 struct span chat_span(const json_t *string)
 {
     struct span none = { "", 0 };
-    return json_is_string(string) ? (struct span){ json_string_value(string), json_string_length(string) } : none;
+    return json_is_string(string) ? (struct span){ json_string_value(string), json_string_length(string) }
+                                  : none;
 }
 
 /* ---- strip and split ---- */
@@ -66,7 +70,8 @@ struct span chat_span(const json_t *string)
 static bool is_space(int32_t c)
 {
     return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+           c == 0x3000;
 }
 
 /* Decodes the character at p (n bytes are left, n > 0); invalid bytes count as one character of no kind. */
@@ -150,11 +155,12 @@ struct span span_after_last(struct span s, const char *sep)
 
 struct decimal { /* 0.d1d2..dn * 10^point, no trailing zeros */
     char digit[24];
-    int  n, point;
+    int n, point;
 };
 
-/* The shortest decimal that reads back as x > 0. The rounded one of each length is tried, and the next one up:
- * just above a power of two the doubles lie wider apart than below it, so that only the farther one may hit. */
+/* The shortest decimal that reads back as x > 0. The rounded one of each length is tried, and the next one
+ * up: just above a power of two the doubles lie wider apart than below it, so that only the farther one may
+ * hit. */
 static struct decimal shortest_decimal(double x)
 {
     struct decimal d;
@@ -184,13 +190,18 @@ static struct decimal shortest_decimal(double x)
 static void real_repr(double x, char out[64])
 {
     if (x == 0 || !isfinite(x)) {
-        snprintf(out, 64, "%s", x != x ? "nan" : x == 0 ? (signbit(x) ? "-0.0" : "0.0") : x < 0 ? "-inf" : "inf");
+        snprintf(out, 64, "%s",
+                 x != x   ? "nan"
+                 : x == 0 ? (signbit(x) ? "-0.0" : "0.0")
+                 : x < 0  ? "-inf"
+                          : "inf");
         return;
     }
     struct decimal d = shortest_decimal(fabs(x));
     const char *sign = x < 0 ? "-" : "", *zeros = "0000000000000000";
     if (d.point <= -4 || d.point > 16)
-        snprintf(out, 64, "%s%c%s%.*se%+03d", sign, d.digit[0], d.n > 1 ? "." : "", d.n - 1, d.digit + 1, d.point - 1);
+        snprintf(out, 64, "%s%c%s%.*se%+03d", sign, d.digit[0], d.n > 1 ? "." : "", d.n - 1, d.digit + 1,
+                 d.point - 1);
     else if (d.point <= 0)
         snprintf(out, 64, "%s0.%.*s%.*s", sign, -d.point, zeros, d.n, d.digit);
     else if (d.point >= d.n)
@@ -286,7 +297,11 @@ static void put_repr_string(struct chat_writer *w, struct span s)
         else if (c == '\n' || c == '\r' || c == '\t')
             snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         else if (c >= 0 && !is_printable(c))
-            snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+            snprintf(text, sizeof text,
+                     c < 0x100     ? "\\x%02x"
+                     : c < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
+                     (unsigned)c);
         if (text[0])
             put(w, text);
         else
@@ -316,7 +331,8 @@ static void put_value(struct chat_writer *w, const json_t *v, bool json, int dep
         json_t *item;
         size_t len, i = 0;
         put(w, "{");
-        json_object_keylen_foreach ((json_t *)v, key, len, item) {
+        json_object_keylen_foreach((json_t *)v, key, len, item)
+        {
             put(w, i++ ? ", " : "");
             string(w, (struct span){ key, len });
             put(w, ": ");

@@ -1,6 +1,6 @@
 /*
- * chat_xml.c: the templates of Qwen3-Coder and Qwen3.5: tool calls are <function=..><parameter=..> blocks. Written
- * beside the released Jinja files, branch by branch, including what these do with odd input.
+ * chat_xml.c: the templates of Qwen3-Coder and Qwen3.5: tool calls are <function=..><parameter=..> blocks.
+ * Written beside the released Jinja files, branch by branch, including what these do with odd input.
  */
 #include <string.h>
 
@@ -38,7 +38,8 @@ static void put_call(struct chat_writer *w, const json_t *call)
     }
     const char *key;
     size_t len;
-    json_object_keylen_foreach ((json_t *)arguments, key, len, value) {
+    json_object_keylen_foreach((json_t *)arguments, key, len, value)
+    {
         chat_lit(w, "<parameter=");
         chat_data(w, (struct span){ key, len });
         chat_lit(w, ">\n");
@@ -48,8 +49,8 @@ static void put_call(struct chat_writer *w, const json_t *call)
     chat_lit(w, "</function>\n</tool_call>");
 }
 
-/* Consecutive tool results share one user turn, unless they open the conversation: loop.previtem is not defined
- * there, and the templates then write no header. */
+/* Consecutive tool results share one user turn, unless they open the conversation: loop.previtem is not
+ * defined there, and the templates then write no header. */
 static bool opens_results(const json_t *messages, size_t begin, size_t i)
 {
     return i > begin && !chat_is(chat_get(json_array_get(messages, i - 1), "role"), "tool");
@@ -63,8 +64,9 @@ static bool ends_results(const json_t *messages, size_t i)
 
 /* ---- Qwen3-Coder ---- */
 
-static const char coder_system[] = "<|im_start|>system\nYou are Qwen, a helpful AI assistant that can interact with "
-                                   "a computer to solve tasks.";
+static const char coder_system[] =
+    "<|im_start|>system\nYou are Qwen, a helpful AI assistant that can interact with "
+    "a computer to solve tasks.";
 static const char coder_outro[] =
     "\n\nIf you choose to call a tool ONLY reply in the following format with NO suffix:\n\n"
     "<tool_call>\n<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n"
@@ -91,7 +93,8 @@ static void coder_extra_keys(struct chat_writer *w, const json_t *v, const char 
     const char *key;
     size_t len;
     json_t *value;
-    json_object_keylen_foreach ((json_t *)v, key, len, value) {
+    json_object_keylen_foreach((json_t *)v, key, len, value)
+    {
         bool known = false;
         for (const char *const *h = handled; *h; h++)
             known |= strlen(*h) == len && memcmp(*h, key, len) == 0;
@@ -151,7 +154,7 @@ static void coder_tool(struct chat_writer *w, const json_t *tool)
     const char *key;
     size_t len;
     json_t *fields;
-    json_object_keylen_foreach ((json_t *)chat_get(parameters, "properties"), key, len, fields)
+    json_object_keylen_foreach((json_t *)chat_get(parameters, "properties"), key, len, fields)
         coder_parameter(w, (struct span){ key, len }, fields);
     coder_extra_keys(w, parameters, in_parameters);
     chat_lit(w, "\n</parameters>");
@@ -180,7 +183,8 @@ static void coder_system_turn(struct chat_writer *w, const json_t *system, const
         chat_lit(w, "<|im_end|>\n");
 }
 
-/* Length of tool_calls as the template's tests see it; what has a length but is no list cannot be rendered. */
+/* Length of tool_calls as the template's tests see it; what has a length but is no list cannot be rendered.
+ */
 static size_t coder_calls(struct chat_writer *w, const json_t *calls)
 {
     if (json_is_array(calls))
@@ -230,7 +234,8 @@ static void coder_message(struct chat_writer *w, const json_t *messages, size_t 
     }
 }
 
-void chat_coder(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools)
+void chat_coder(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                const json_t *tools)
 {
     if (json_array_size(messages) == 0) {
         chat_refuse(w, "there are no messages");
@@ -279,7 +284,8 @@ static bool has_key(struct chat_writer *w, const json_t *item, const char *key)
 
 static void qwen35_item(struct chat_writer *w, const json_t *item, bool in_system)
 {
-    if (has_key(w, item, "image") || has_key(w, item, "image_url") || chat_is(chat_get(item, "type"), "image")) {
+    if (has_key(w, item, "image") || has_key(w, item, "image_url") ||
+        chat_is(chat_get(item, "type"), "image")) {
         if (in_system)
             chat_refuse(w, "System message cannot contain images.");
         chat_lit(w, "<|vision_start|><|image_pad|><|vision_end|>");
@@ -294,7 +300,8 @@ static void qwen35_item(struct chat_writer *w, const json_t *item, bool in_syste
     }
 }
 
-/* render_content(...)|trim into *text (replacing what it held); the result lies inside it. A failure is w's. */
+/* render_content(...)|trim into *text (replacing what it held); the result lies inside it. A failure is w's.
+ */
 static struct span qwen35_content(struct chat_writer *w, struct chat_writer *text, const json_t *content,
                                   bool in_system)
 {
@@ -389,8 +396,8 @@ static void qwen35_assistant(struct chat_writer *w, const struct chat_writer *te
     chat_lit(w, "<|im_end|>\n");
 }
 
-static void qwen35_tool_result(struct chat_writer *w, const struct chat_writer *text, const json_t *messages, size_t i,
-                               struct span content)
+static void qwen35_tool_result(struct chat_writer *w, const struct chat_writer *text, const json_t *messages,
+                               size_t i, struct span content)
 {
     if (opens_results(messages, 0, i))
         chat_lit(w, "<|im_start|>user");
@@ -422,7 +429,8 @@ static void qwen35_message(struct chat_writer *w, struct chat_writer *text, cons
     }
 }
 
-void chat_qwen35(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools)
+void chat_qwen35(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                 const json_t *tools)
 {
     if (json_array_size(messages) == 0) {
         chat_refuse(w, "No messages provided.");

@@ -1,11 +1,11 @@
 /*
- * sampler.c: see sampler.h. Semantics of transformers' logits processors: a repetition penalty divides positive and
- * multiplies negative logits; top-k keeps all ties with the k-th; top-p keeps the smallest set of most probable
- * tokens that reaches p; min-p is relative to the most probable token.
+ * sampler.c: see sampler.h. Semantics of transformers' logits processors: a repetition penalty divides
+ * positive and multiplies negative logits; top-k keeps all ties with the k-th; top-p keeps the smallest set
+ * of most probable tokens that reaches p; min-p is relative to the most probable token.
  *
- * A vocabulary has a quarter of a million rows and a token must cost far less than a millisecond, so nothing here
- * sorts it: top-k keeps a heap of k, and the tokens that top-p could keep are those above (1 - p) / n, because all
- * the others together are less likely than 1 - p.
+ * A vocabulary has a quarter of a million rows and a token must cost far less than a millisecond, so nothing
+ * here sorts it: top-k keeps a heap of k, and the tokens that top-p could keep are those above (1 - p) / n,
+ * because all the others together are less likely than 1 - p.
  */
 #include "text/sampler.h"
 
@@ -15,15 +15,15 @@
 
 struct sampler {
     struct sampler_options opt;
-    struct logit_bias *bias;          /* [opt.n_bias], own copy */
-    int       n_vocab, n_tokens;
-    uint64_t  random[4];
-    uint8_t  *seen;                   /* [n_tokens]: in distinct */
-    uint32_t *count;                  /* [n_tokens]: times in the answer */
-    int32_t  *distinct;               /* [n_tokens], n_distinct used: tokens of prompt and answer */
-    int       n_distinct;
-    float    *heap;                   /* [top_k] */
-    struct sampler_choice *choice;    /* [n_tokens] */
+    struct logit_bias *bias; /* [opt.n_bias], own copy */
+    int n_vocab, n_tokens;
+    uint64_t random[4];
+    uint8_t *seen;     /* [n_tokens]: in distinct */
+    uint32_t *count;   /* [n_tokens]: times in the answer */
+    int32_t *distinct; /* [n_tokens], n_distinct used: tokens of prompt and answer */
+    int n_distinct;
+    float *heap;                   /* [top_k] */
+    struct sampler_choice *choice; /* [n_tokens] */
 };
 
 struct sampler_options sampler_defaults(void)
@@ -128,16 +128,19 @@ static uint64_t random_next(uint64_t s[4])
     return result;
 }
 
-int sampler_open(struct sampler **out, const struct sampler_options *opt, int n_vocab, int n_tokens, struct err *e)
+int sampler_open(struct sampler **out, const struct sampler_options *opt, int n_vocab, int n_tokens,
+                 struct err *e)
 {
     int rc = sampler_check(opt, e);
     if (rc)
         return rc;
     if (n_tokens < 1 || n_tokens > n_vocab)
-        return err_set(e, ERR_FORMAT, "the tokenizer has %d tokens, the model %d rows of logits", n_tokens, n_vocab);
+        return err_set(e, ERR_FORMAT, "the tokenizer has %d tokens, the model %d rows of logits", n_tokens,
+                       n_vocab);
     for (int i = 0; i < opt->n_bias; i++)
         if (opt->bias[i].id < 0 || opt->bias[i].id >= n_tokens)
-            return err_set(e, ERR_USAGE, "logit_bias names token %d; ids are 0..%d", (int)opt->bias[i].id, n_tokens - 1);
+            return err_set(e, ERR_USAGE, "logit_bias names token %d; ids are 0..%d", (int)opt->bias[i].id,
+                           n_tokens - 1);
     struct sampler *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_MEMORY, "no memory for the sampler");
@@ -282,7 +285,8 @@ static int by_logit(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
-/* Sorts the n choices and cuts the tail that top-p and min-p remove; returns how many stay, *total their weight. */
+/* Sorts the n choices and cuts the tail that top-p and min-p remove; returns how many stay, *total their
+ * weight. */
 static int cut_tail(struct sampler *s, int n, double *total)
 {
     const struct sampler_options *o = &s->opt;

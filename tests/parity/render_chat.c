@@ -1,7 +1,8 @@
 /*
- * render_chat.c: renders conversations for tools/chat_parity.py.  render_chat TEMPLATE.jinja <requests >results
- * A request is a line {"messages": .., "tools": .., "enable_thinking": .., "add_generation_prompt": ..}; a result is
- * a line {"text": .., "trusted": [[begin, end], ..], "opens_thinking": ..} or {"error": .., "where": ..}.
+ * render_chat.c: renders conversations for tools/chat_parity.py.  render_chat TEMPLATE.jinja <requests
+ * >results A request is a line {"messages": .., "tools": .., "enable_thinking": .., "add_generation_prompt":
+ * ..}; a result is a line {"text": .., "trusted": [[begin, end], ..], "opens_thinking": ..} or {"error": ..,
+ * "where": ..}.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +23,10 @@ static json_t *render(const struct chat_options *base, const json_t *request)
         return json_pack("{s:s, s:s}", "error", e.what, "where", e.where);
     json_t *trusted = json_array();
     for (int i = 0; i < text.n_trusted; i++)
-        json_array_append_new(trusted, json_pack("[I, I]", (json_int_t)text.trusted[i].begin,
-                                                 (json_int_t)text.trusted[i].end));
-    json_t *result = json_pack("{s:s%, s:o, s:b}", "text", text.text, text.n, "trusted", trusted, "opens_thinking",
-                               text.opens_thinking);
+        json_array_append_new(
+            trusted, json_pack("[I, I]", (json_int_t)text.trusted[i].begin, (json_int_t)text.trusted[i].end));
+    json_t *result = json_pack("{s:s%, s:o, s:b}", "text", text.text, text.n, "trusted", trusted,
+                               "opens_thinking", text.opens_thinking);
     chat_text_free(&text);
     return result;
 }

@@ -1,10 +1,11 @@
-/* test_sampler.c: what stays to draw from (fixture computed by transformers), draws, seeds, hostile logits. */
+/* test_sampler.c: what stays to draw from (fixture computed by transformers), draws, seeds, hostile logits.
+ */
+#include <cmocka.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +24,8 @@ static void check_case(const json_t *c)
 {
     struct sampler_options o = sampler_defaults();
     float logits[64];
-    const json_t *seen = json_object_get(c, "seen"), *ids = json_object_get(c, "ids"), *probs = json_object_get(c, "probs");
+    const json_t *seen = json_object_get(c, "seen"), *ids = json_object_get(c, "ids"),
+                 *probs = json_object_get(c, "probs");
     int n = (int)json_array_size(json_object_get(c, "logits"));
     assert_in_range(n, 1, 64);
     assert_int_equal(sampler_from_config(&o, c, NULL), 0); /* the same keys as generation_config.json */
@@ -58,7 +60,8 @@ static void same_survivors_as_transformers(void **state)
     json_decref(root);
 }
 
-/* 100,000 draws: chi-square over 7 classes; 35 is exceeded once in 100,000 times by chance, and the seed is fixed. */
+/* 100,000 draws: chi-square over 7 classes; 35 is exceeded once in 100,000 times by chance, and the seed is
+ * fixed. */
 static void draws_follow_the_distribution(void **state)
 {
     (void)state;
@@ -151,8 +154,8 @@ static void hostile_logits(void **state)
         o.top_k = mode >= 2 ? 3 : 0;
         o.top_p = mode >= 4 ? 0 : 0.9f;
         struct sampler *s = open_sampler(&o, 4);
-        float nan[4] = { NAN, NAN, NAN, NAN }, one[4] = { NAN, -INFINITY, -3e38f, NAN }, inf[4] = { 1, INFINITY, 2, INFINITY },
-              wide[4] = { -3.4e38f, 3.4e38f, NAN, 0 };
+        float nan[4] = { NAN, NAN, NAN, NAN }, one[4] = { NAN, -INFINITY, -3e38f, NAN },
+              inf[4] = { 1, INFINITY, 2, INFINITY }, wide[4] = { -3.4e38f, 3.4e38f, NAN, 0 };
         assert_int_equal(sampler_pick(s, nan), 0);
         assert_int_equal(sampler_pick(s, one), 2);
         assert_int_equal(sampler_pick(s, inf), 1);
@@ -225,7 +228,8 @@ static void logprobs_sum_to_one(void **state)
     assert_true(fabs(sum - 1) < 1e-12);
 }
 
-/* A whole vocabulary with top-k: the heap makes it one pass; 5 ms is a bound for sanitizers and busy machines. */
+/* A whole vocabulary with top-k: the heap makes it one pass; 5 ms is a bound for sanitizers and busy
+ * machines. */
 static void a_large_vocabulary_is_cheap(void **state)
 {
     (void)state;
@@ -255,11 +259,16 @@ static void a_large_vocabulary_is_cheap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_survivors_as_transformers), cmocka_unit_test(draws_follow_the_distribution),
-        cmocka_unit_test(seeds_decide),                   cmocka_unit_test(penalties_and_bias),
-        cmocka_unit_test(hostile_logits),                 cmocka_unit_test(padding_rows_are_never_chosen),
-        cmocka_unit_test(options_are_checked),            cmocka_unit_test(configuration_is_read),
-        cmocka_unit_test(logprobs_sum_to_one),            cmocka_unit_test(a_large_vocabulary_is_cheap),
+        cmocka_unit_test(same_survivors_as_transformers),
+        cmocka_unit_test(draws_follow_the_distribution),
+        cmocka_unit_test(seeds_decide),
+        cmocka_unit_test(penalties_and_bias),
+        cmocka_unit_test(hostile_logits),
+        cmocka_unit_test(padding_rows_are_never_chosen),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(configuration_is_read),
+        cmocka_unit_test(logprobs_sum_to_one),
+        cmocka_unit_test(a_large_vocabulary_is_cheap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
