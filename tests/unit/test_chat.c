@@ -1,10 +1,12 @@
 /* test_chat.c: chat rendering on hand-checked conversations; tools/chat_parity.py compares thousands with
  * jinja2. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,12 +75,10 @@ static void released_templates_are_recognised(void **state)
         const char *file;
         enum chat_template family;
         bool thinks;
-    } known[] = {
-        {"Qwen-Qwen2.5-7B-Instruct.jinja", CHAT_QWEN25,      false},
-        { "Qwen-Qwen3-0.6B.jinja",         CHAT_QWEN3,       true },
-        { "Qwen3-Coder.jinja",             CHAT_QWEN3_CODER, false},
-        { "Qwen3.5-4B.jinja",              CHAT_QWEN35,      true }
-    };
+    } known[] = { { "Qwen-Qwen2.5-7B-Instruct.jinja", CHAT_QWEN25, false },
+                  { "Qwen-Qwen3-0.6B.jinja", CHAT_QWEN3, true },
+                  { "Qwen3-Coder.jinja", CHAT_QWEN3_CODER, false },
+                  { "Qwen3.5-4B.jinja", CHAT_QWEN35, true } };
     const char *shared = getenv("TONNE_SHARED");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         char path[512], jinja[16384];
@@ -205,19 +205,19 @@ static void values_are_spelled_as_python_does(void **state)
 {
     (void)state;
     static const char *const pair[][2] = {
-        {"0.1",                     "0.1"                    },
-        { "-0.0",                   "-0.0"                   },
-        { "1e16",                   "1e+16"                  },
-        { "1e15",                   "1000000000000000.0"     },
-        { "1e-4",                   "0.0001"                 },
-        { "1e-5",                   "1e-05"                  },
-        { "5.684341886080802e-14",  "5.684341886080802e-14"  },
-        { "5e-324",                 "5e-324"                 },
-        { "1.7976931348623157e308", "1.7976931348623157e+308"},
-        { "123456.75",              "123456.75"              },
-        { "100.0",                  "100.0"                  },
-        { "-9223372036854775808",   "-9223372036854775808"   },
-        { "false",                  "False"                  },
+        { "0.1", "0.1" },
+        { "-0.0", "-0.0" },
+        { "1e16", "1e+16" },
+        { "1e15", "1000000000000000.0" },
+        { "1e-4", "0.0001" },
+        { "1e-5", "1e-05" },
+        { "5.684341886080802e-14", "5.684341886080802e-14" },
+        { "5e-324", "5e-324" },
+        { "1.7976931348623157e308", "1.7976931348623157e+308" },
+        { "123456.75", "123456.75" },
+        { "100.0", "100.0" },
+        { "-9223372036854775808", "-9223372036854775808" },
+        { "false", "False" },
     };
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         char messages[256], want[256];

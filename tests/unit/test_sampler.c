@@ -1,11 +1,13 @@
 /* test_sampler.c: what stays to draw from (fixture computed by transformers), draws, seeds, hostile logits.
  */
-#include <cmocka.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
