@@ -17,15 +17,9 @@ static const struct format {
     enum qtype type;
     const char *file; /* tools/make_encode_fixtures.py */
 } formats[] = {
-    {QTYPE_Q8_0,    "q8_0.bin"  },
-    { QTYPE_Q4_0,   "q4_0.bin"  },
-    { QTYPE_Q5_0,   "q5_0.bin"  },
-    { QTYPE_Q5_1,   "q5_1.bin"  },
-    { QTYPE_MXFP4,  "mxfp4.bin" },
-    { QTYPE_IQ4_NL, "iq4_nl.bin"},
-    { QTYPE_Q4_K,   "q4_k.bin"  },
-    { QTYPE_Q5_K,   "q5_k.bin"  },
-    { QTYPE_Q6_K,   "q6_k.bin"  },
+    { QTYPE_Q8_0, "q8_0.bin" }, { QTYPE_Q4_0, "q4_0.bin" },   { QTYPE_Q5_0, "q5_0.bin" },
+    { QTYPE_Q5_1, "q5_1.bin" }, { QTYPE_MXFP4, "mxfp4.bin" }, { QTYPE_IQ4_NL, "iq4_nl.bin" },
+    { QTYPE_Q4_K, "q4_k.bin" }, { QTYPE_Q5_K, "q5_k.bin" },   { QTYPE_Q6_K, "q6_k.bin" },
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
@@ -182,17 +176,19 @@ static void error_on_gaussian_weights(void **state)
         int exact;
         double least, most; /* error / grid_error */
     } cases[] = {
-        {QTYPE_Q8_0,    32, false, 127, 1, 0.995, 1.005},
-        { QTYPE_Q5_1,   32, true,  31,  2, 0.995, 1.005},
-        { QTYPE_Q5_0,   32, false, 16,  1, 1.0,
-         1.015                                         }, /* the side away from the largest one ends a step early */
-        { QTYPE_Q4_0,   32, false, 8,   1, 1.0,   1.02 },
- /* searched scales: better than rounding to the plain grid, scales rounded to 6 or 8 bits included */
-        { QTYPE_Q6_K,   16, false, 32,  0, 0.91,  0.93 },
-        { QTYPE_Q5_K,   32, true,  31,  0, 0.915, 0.935},
-        { QTYPE_Q4_K,   32, true,  15,  0, 0.875, 0.895},
-        { QTYPE_IQ4_NL, 32, false, 8,   0, 0.875, 0.895},
-        { QTYPE_MXFP4,  32, false, 8,   0, 1.32,  1.35 },
+        /* clang-format off */
+        { QTYPE_Q8_0, 32, false, 127, 1, 0.995, 1.005 },
+        { QTYPE_Q5_1, 32, true,  31,  2, 0.995, 1.005 },
+        /* the side away from the largest one ends a step early */
+        { QTYPE_Q5_0, 32, false, 16,  1, 1.0, 1.015 },
+        { QTYPE_Q4_0, 32, false, 8,   1, 1.0, 1.02 },
+        /* searched scales: better than rounding to the plain grid, scales rounded to 6 or 8 bits included */
+        { QTYPE_Q6_K,   16, false, 32, 0, 0.91,  0.93 },
+        { QTYPE_Q5_K,   32, true,  31, 0, 0.915, 0.935 },
+        { QTYPE_Q4_K,   32, true,  15, 0, 0.875, 0.895 },
+        { QTYPE_IQ4_NL, 32, false, 8,  0, 0.875, 0.895 },
+        { QTYPE_MXFP4,  32, false, 8,  0, 1.32,  1.35 },
+        /* clang-format on */
     };
     enum { N = 1 << 17 };
     float *x = malloc(N * sizeof *x);
@@ -294,16 +290,8 @@ static void mxfp4_exponent_at_the_ends(void **state)
         float max;
         int exponent;
     } cases[] = {
-        {0x1p-149f,        0  },
-        { 0x1p-125f,       0  },
-        { 0x1p-124f,       1  },
-        { 0x1.8p0f,        125},
-        { 4.0f,            127},
-        { 7.5f,            127},
-        { 8.0f,            128},
-        { 0x1p127f,        252},
-        { 0x1.fffffep127f, 252},
-        { INFINITY,        252},
+        { 0x1p-149f, 0 }, { 0x1p-125f, 0 }, { 0x1p-124f, 1 },  { 0x1.8p0f, 125 },        { 4.0f, 127 },
+        { 7.5f, 127 },    { 8.0f, 128 },    { 0x1p127f, 252 }, { 0x1.fffffep127f, 252 }, { INFINITY, 252 },
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         float x[32] = { 0, 0, -cases[c].max }, y[32];
