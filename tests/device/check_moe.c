@@ -1,0 +1,193 @@
+/*
+ * check_moe.c: moe and mlp of the cpu device against the reference. Exact activations are compared within rounding.
+ * With int8 ones a hidden value may fall on the other side of a rounding boundary, a whole code away, so there the
+ * bound is a part of the result; the same numbers pass through the same code, and products are checked tightly by
+ * check_dot. Bits must not depend on threads or on the other rows.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "support/check.h"
+
+enum { MAX_ROWS = 37, MAX_EXPERTS = 24, MAX_TOP = 10, MAX_D = 512 };
+
+static const struct device_limits limits = { .max_rows = MAX_ROWS, .max_ctx = 1, .d_model = MAX_D,
+                                             .n_expert = MAX_EXPERTS, .top_k = MAX_TOP, .d_expert = MAX_D,
+                                             .d_ff = MAX_D, .d_shared = MAX_D, .max_cols = MAX_D };
+
+static const enum qtype types[] = { QTYPE_F32,  QTYPE_F16,  QTYPE_BF16, QTYPE_FP8_E4M3, QTYPE_Q4_0, QTYPE_Q8_0,
+                                    QTYPE_Q4_K, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_IQ4_NL,   QTYPE_MXFP4, QTYPE_NF4,
+                                    QTYPE_NF4_DQ, QTYPE_Q5_0, QTYPE_Q5_1 };
+enum { N_TYPES = sizeof types / sizeof *types };
+
+static enum qtype any_type(struct check *c, int64_t cols)
+{
+    for (;;) {
+        enum qtype t = types[check_int(c, 0, N_TYPES - 1)];
+        if (qtype_fits(t, cols))
+            return t;
+    }
+}
+
+/* gate and up may be the halves of one matrix, as fused checkpoints store them. */
+static struct mlp_weights any_mlp(struct check *c, enum qtype in, enum qtype down, int64_t d, int64_t d_ff)
+{
+    struct mlp_weights w;
+    if (check_int(c, 0, 1)) {
+        struct qmat both = check_qmat(c, in, 2 * d_ff, d, 0.1f);
+        w.gate = qmat_rows(&both, 0, d_ff);
+        w.up = qmat_rows(&both, d_ff, d_ff);
+    } else {
+        w.gate = check_qmat(c, in, d_ff, d, 0.1f);
+        w.up = check_qmat(c, in, d_ff, d, 0.1f);
+    }
+    w.down = check_qmat(c, down, d, d_ff, 0.1f);
+    return w;
+}
+
+struct moe_case {
+    bool            is_mlp;
+    int64_t         d;
+    struct moe_args moe;
+    struct mlp_args mlp;
+    int             n_rows;
+    float          *h0;
+};
+
+/* Calls for rows [row, row + n); h holds all rows. */
+static void run(struct check *c, struct device *d, const struct moe_case *m, int row, int n, float *h)
+{
+    struct err e = { 0 };
+    size_t at = (size_t)row * (size_t)m->d;
+    if (m->is_mlp) {
+        struct mlp_args a = m->mlp;
+        a.h = h + at;
+        a.x += at;
+        a.n_rows = n;
+        check_ok(c, d->ops->mlp(d, &a, &e), &e);
+    } else {
+        struct moe_args a = m->moe;
+        a.h = h + at;
+        a.x += at;
+        a.ids += row * a.top_k;
+        a.weights += row * a.top_k;
+        a.n_rows = n;
+        check_ok(c, d->ops->moe(d, &a, &e), &e);
+    }
+    check_ok(c, d->ops->sync(d, &e), &e);
+}
+
+/* top_k ascending ids of n_expert; some experts are popular, others empty. */
+static void choose(struct check *c, int32_t *ids, int top_k, int n_expert)
+{
+    bool taken[MAX_EXPERTS] = { 0 };
+    for (int i = 0; i < top_k;) {
+        int x = check_int(c, 0, 2) ? check_int(c, 0, top_k - 1) : check_int(c, 0, n_expert - 1);
+        i += !taken[x];
+        taken[x] = true;
+    }
+    for (int x = 0; x < n_expert; x++)
+        if (taken[x])
+            *ids++ = x;
+}
+
+static int64_t any_width(struct check *c)
+{
+    return check_int(c, 0, 2) ? 32 * check_count(c, MAX_D / 32) : 256 * check_int(c, 1, 2);
+}
+
+static void make_moe(struct check *c, struct moe_case *m)
+{
+    struct moe_args *a = &m->moe;
+    a->n_expert = check_int(c, 1, MAX_EXPERTS);
+    a->top_k = check_int(c, 1, a->n_expert < MAX_TOP ? a->n_expert : MAX_TOP);
+    a->n_rows = m->n_rows;
+    int64_t d_expert = any_width(c), d_shared = any_width(c);
+    enum qtype in = any_type(c, m->d), down = any_type(c, d_expert);
+    struct mlp_weights *expert = check_alloc(c, (size_t)a->n_expert * sizeof *expert, 8);
+    for (int x = 0; x < a->n_expert; x++)
+        expert[x] = any_mlp(c, in, down, m->d, d_expert);
+    struct moe_weights *w = check_alloc(c, sizeof *w, 8);
+    *w = (struct moe_weights){ .expert = expert };
+    if (check_int(c, 0, 2))
+        w->shared = any_mlp(c, any_type(c, m->d), any_type(c, d_shared), m->d, d_shared);
+    if (check_int(c, 0, 1))
+        w->shared_gate = check_floats_in(c, (size_t)m->d, -0.1f, 0.1f);
+    int32_t *ids = check_alloc(c, (size_t)(m->n_rows * a->top_k) * sizeof *ids, sizeof *ids);
+    for (int t = 0; t < m->n_rows; t++)
+        choose(c, ids + t * a->top_k, a->top_k, a->n_expert);
+    a->ids = ids;
+    a->weights = check_floats_in(c, (size_t)(m->n_rows * a->top_k), 0, 1);
+    a->w = w;
+}
+
+static void make_mlp(struct check *c, struct moe_case *m)
+{
+    int64_t d_ff = any_width(c);
+    struct mlp_weights *w = check_alloc(c, sizeof *w, 8);
+    *w = any_mlp(c, any_type(c, m->d), any_type(c, d_ff), m->d, d_ff);
+    m->mlp.w = w;
+}
+
+/* The largest of what was added to h. */
+static double added(const struct moe_case *m, const float *h, size_t n)
+{
+    double max = 0;
+    for (size_t i = 0; i < n; i++)
+        max = fmax(max, fabs((double)h[i] - m->h0[i]));
+    return max;
+}
+
+static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, bool is_mlp, int n_rows,
+                     enum act_mode act, int round)
+{
+    if (!check_case(c, "%s, %d rows, %s, %d", is_mlp ? "mlp" : "moe", n_rows, act == ACT_EXACT ? "exact" : "int8", round))
+        return;
+    struct moe_case m = { .is_mlp = is_mlp, .n_rows = n_rows, .d = any_width(c) };
+    size_t n = (size_t)n_rows * (size_t)m.d;
+    m.moe.x = m.mlp.x = check_floats(c, n);
+    m.h0 = check_floats(c, n);
+    if (is_mlp)
+        make_mlp(c, &m);
+    else
+        make_moe(c, &m);
+    float *want = check_copy(c, m.h0, n), *one = NULL;
+    run(c, ref, &m, 0, n_rows, want);
+    /* exact: two sums of up to 512 terms in a row, a few of them added up; int8: a code of 127 */
+    double bound = added(&m, want, n) * (act == ACT_EXACT ? 4e-6 : 0.01) + 4e-7 * check_max(want, n);
+    for (int k = 0; k < n_cpu && !c->failed; k++) {
+        float *got = check_copy(c, m.h0, n), *alone = check_copy(c, m.h0, n);
+        run(c, cpu[k].dev, &m, 0, n_rows, got);
+        check_close(c, "h", want, got, n, bound);
+        if (k && cpu[k].isa == cpu[k - 1].isa)
+            check_same(c, "another number of threads", one, got, n * sizeof *got);
+        one = got;
+        for (int r = 0, step; r < n_rows; r += step) {
+            step = check_int(c, 1, n_rows - r < 5 ? n_rows - r : 5);
+            run(c, cpu[k].dev, &m, r, step, alone);
+        }
+        check_same(c, "rows in small calls", got, alone, n * sizeof *got);
+        if (c->failed)
+            check_fail(c, "with %s", cpu[k].name);
+    }
+    check_done(c);
+}
+
+int main(int argc, char **argv)
+{
+    static const int counts[] = { 1, 2, 8, 9, MAX_ROWS };
+    struct check c;
+    check_begin(&c, argc, argv);
+    for (int act = ACT_INT8; act <= ACT_EXACT; act++) {
+        struct check_cpu cpu[CHECK_CPU_MAX];
+        int n_cpu = check_cpus(&c, cpu, (enum act_mode)act, &limits);
+        struct device *ref = check_ref(&c, (enum act_mode)act, &limits);
+        for (int round = 0; round < 5; round++)
+            for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+                for (int is_mlp = 0; is_mlp < 2; is_mlp++)
+                    run_case(&c, ref, cpu, n_cpu, is_mlp, counts[i], (enum act_mode)act, round);
+        check_cpus_close(cpu, n_cpu);
+        ref->ops->close(ref);
+    }
+    return check_end(&c);
+}
