@@ -17,6 +17,7 @@ static const struct command *const commands[] = {
     &command_chat,
     &command_inspect,
     &command_perplexity,
+    &command_quantize,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

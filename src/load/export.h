@@ -18,6 +18,8 @@ struct export_options {
     void           *progress_user;
 };
 
+/* True when the mix is written as a folder of safetensors, false when as one GGUF file. */
+bool export_is_folder(enum mix mix);
 
 /* Writes m to `out`, which appears only when it is complete. Memory: some panels per thread and the scale plane of one
  * matrix each, whatever the model's size. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "load/export.h"
 
 enum { PATH_ROOM = 4096, MAX_SIDE_FILE = 256 << 20 };
 
@@ -21,6 +22,11 @@ struct export_folder {
 };
 
 /* ---- the folder ---- */
+
+bool export_is_folder(enum mix mix)
+{
+    return mix == MIX_NF4 || mix == MIX_NF4_DQ || mix == MIX_FP4;
+}
 
 static int folder_failed(const char *path, struct err *e)
 {
