@@ -68,6 +68,12 @@ static int cpu_copy(struct device *d, void *dst, const void *src, size_t n, stru
     return 0;
 }
 
+static void cpu_clear(struct device *d, void *dst, size_t n)
+{
+    (void)d;
+    memset(dst, 0, n);
+}
+
 static int cpu_sync(struct device *d, struct err *e)
 {
     (void)d, (void)e;
@@ -120,6 +126,7 @@ static const struct device_ops cpu_ops = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .clear = cpu_clear,
     .sync = cpu_sync,
     .kv_bytes = cpu_kv_bytes,
     .reserve = cpu_reserve,

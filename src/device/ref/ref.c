@@ -27,6 +27,12 @@ static int ref_copy(struct device *d, void *dst, const void *src, size_t n, stru
     return 0;
 }
 
+static void ref_clear(struct device *d, void *dst, size_t n)
+{
+    (void)d;
+    memset(dst, 0, n);
+}
+
 static int ref_sync(struct device *d, struct err *e)
 {
     (void)d, (void)e;
@@ -94,6 +100,7 @@ static const struct device_ops ref_ops = {
     .free = ref_free,
     .upload = ref_copy,
     .download = ref_copy,
+    .clear = ref_clear,
     .sync = ref_sync,
     .kv_bytes = ref_kv_bytes,
     .reserve = ref_reserve,
