@@ -179,8 +179,7 @@ static const char *const side_files[] = {
 static json_t *quantization_config(const struct model *m, enum mix mix, const json_t *skipped)
 {
     json_t *modules = json_deep_copy(skipped);
-    if (!m->shape.tied)
-        json_array_append_new(modules, json_string("lm_head"));
+    json_array_append_new(modules, json_string("lm_head")); /* also when tied: it is a module of its own there */
     if (m->shape.n_expert)
         json_array_append_new(modules, json_string("mlp.gate"));
     if (m->shape.n_expert && m->shape.d_shared)
