@@ -141,7 +141,7 @@ static int unknown_option(const struct command *c, const char *arg, struct err *
             name[n++] = o->name;
     snprintf(word, sizeof word, "%.*s", (int)strcspn(arg, "="), arg);
     const char *near = nearest_word(word + strspn(word, "-"), name, n);
-    err_set(e, ERR_USAGE, "tonne %s has no option %s", c->name, word);
+    err_set(e, ERR_USAGE, "%s has no option %s", c->name, word);
     if (near)
         err_hint(e, "--%s, or see them all: tonne %s --help", near, c->name);
     else
@@ -158,10 +158,12 @@ static int bad_value(const struct option *o, const char *text, const char *want,
 static int out_of_range(const struct option *o, const char *text, struct err *e)
 {
     char want[96];
-    if (o->max >= INT_MAX)
+    if (o->max < INT_MAX)
+        snprintf(want, sizeof want, "must lie within %.15g..%.15g", o->min, o->max);
+    else if (*text == '-' || strtod(text, NULL) < o->min)
         snprintf(want, sizeof want, "must be %.15g or more", o->min);
     else
-        snprintf(want, sizeof want, "must lie within %.15g..%.15g", o->min, o->max);
+        snprintf(want, sizeof want, "must be %.15g or less", o->max);
     return bad_value(o, text, want, e);
 }
 
@@ -284,7 +286,7 @@ static int check_words(const struct args *a, const struct command *c, struct err
 {
     if (a->n_word >= c->min_words)
         return 0;
-    err_set(e, ERR_USAGE, "tonne %s needs %s", c->name, c->usage);
+    err_set(e, ERR_USAGE, "%s needs %s", c->name, c->usage);
     err_hint(e, "tonne %s --help", c->name);
     return ERR_USAGE;
 }

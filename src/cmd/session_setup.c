@@ -97,8 +97,10 @@ static int choose_sampling(struct setup *s, const struct args *a, struct err *e)
     int rc = s->model->generation_config ? sampler_from_config(o, s->model->generation_config, e)
              : s->model->gguf            ? sampling_from_gguf(o, s->model->gguf, e)
                                          : 0;
-    if (rc)
+    if (rc) {
+        err_where(e, "%s", s->model->path);
         return rc;
+    }
     o->temperature = isnan(a->temp) ? o->temperature : a->temp;
     o->top_k = a->top_k < 0 ? o->top_k : a->top_k;
     o->top_p = isnan(a->top_p) ? o->top_p : a->top_p;
@@ -186,8 +188,6 @@ static int load_weights(struct setup *s, enum mix mix, struct err *e)
     int rc = weights_load(&s->weights, s->model, s->device, &opt, e);
     terminal_progress_end(&line);
     s->load_seconds = clock_seconds() - begin;
-    if (rc)
-        err_where(e, "%s", s->model->path);
     return rc;
 }
 

@@ -1,0 +1,2 @@
+mkdir empty
+$TONNE run empty hello

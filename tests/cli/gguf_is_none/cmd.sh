@@ -1,0 +1,2 @@
+echo "this is no model" >m.gguf
+$TONNE inspect m.gguf

@@ -1,0 +1,1 @@
+$TONNE inspect tiny/qwen3_5 --json

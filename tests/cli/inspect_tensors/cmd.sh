@@ -1,0 +1,1 @@
+$TONNE inspect tiny/qwen2 --tensors | tail -40

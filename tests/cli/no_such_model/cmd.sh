@@ -1,0 +1,1 @@
+$TONNE run nowhere hello

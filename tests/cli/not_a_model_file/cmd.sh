@@ -1,0 +1,2 @@
+echo hello >story.txt
+$TONNE inspect story.txt

@@ -1,0 +1,1 @@
+$TONNE perplexity tiny/qwen3

@@ -1,0 +1,1 @@
+$TONNE run tiny/qwen3 --file p

@@ -1,0 +1,1 @@
+printf 'caf\351 noir' | $TONNE run tiny/qwen3

@@ -1,0 +1,1 @@
+$TONNE run tiny/qwen3 hello --file p

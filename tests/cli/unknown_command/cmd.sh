@@ -1,0 +1,3 @@
+$TONNE rnu model
+[ $? = 2 ] || exit 1
+$TONNE frobnicate
