@@ -1,0 +1,1 @@
+$TONNE quantize --help
