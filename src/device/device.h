@@ -86,7 +86,8 @@ struct project_args { /* several matrices applied to the same rows, one job */
 
 struct kv_cache {     /* one layer of one session */
     enum qtype type;  /* F32, F16 or BF16 */
-    void      *data;  /* keys [capacity][n_head_kv][d_head], then values likewise; snapshots rely on this */
+    void      *data;  /* the device's own layout, but a cache of n positions is the first kv_bytes(n) bytes of any
+                       * larger one: snapshots rely on this */
     int        capacity; /* positions */
 };
 struct attention_span {

@@ -157,16 +157,15 @@ static struct snapshot_header header_of(const struct session *s)
                                      sh->n_head_kv, sh->d_head, sh->d_model, states_bytes(s) };
 }
 
-/* Bytes of one position in the keys (and again in the values) of one layer. */
-static size_t kv_row_bytes(const struct session *s)
-{
-    const struct shape *sh = &s->en->w->shape;
-    return qtype_row_bytes(s->kv_type, (int64_t)sh->n_head_kv * sh->d_head);
-}
-
 static int used_positions(const struct session *s, int layer, const struct snapshot_header *h)
 {
     return layer == s->en->w->shape.n_layer ? h->mtp_position : h->position;
+}
+
+static size_t cache_bytes(const struct session *s, int layer, const struct snapshot_header *h)
+{
+    const struct shape *sh = &s->en->w->shape;
+    return s->en->d->ops->kv_bytes(s->kv_type, used_positions(s, layer, h), sh->n_head_kv, sh->d_head);
 }
 
 static size_t snapshot_bytes(const struct session *s, const struct snapshot_header *h)
@@ -174,7 +173,7 @@ static size_t snapshot_bytes(const struct session *s, const struct snapshot_head
     size_t n = sizeof *h + (size_t)h->states_bytes;
     for (int i = 0; i < n_layers(s); i++)
         if (is_attention(&s->en->w->shape, i))
-            n += 2 * kv_row_bytes(s) * (size_t)used_positions(s, i, h);
+            n += cache_bytes(s, i, h);
     return n;
 }
 
@@ -197,12 +196,9 @@ static int copy_all(const struct session *s, const struct snapshot_header *h, ch
     for (int i = 0; i < n_layers(s) && !rc; i++) {
         if (!is_attention(&s->en->w->shape, i))
             continue;
-        size_t n = kv_row_bytes(s) * (size_t)used_positions(s, i, h);
-        char *keys = s->layer[i].kv.data, *values = keys + kv_row_bytes(s) * (size_t)s->ctx;
-        rc = copy(s, host, keys, n, save, e);
-        if (!rc)
-            rc = copy(s, host + n, values, n, save, e);
-        host += 2 * n;
+        size_t n = cache_bytes(s, i, h);
+        rc = copy(s, host, s->layer[i].kv.data, n, save, e);
+        host += n;
     }
     return rc;
 }

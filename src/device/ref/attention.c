@@ -1,6 +1,6 @@
 /*
  * attention.c: norm, rotate, append to the cache, attend causally, gate.
- * Cache of one layer: k [capacity][n_head_kv][d_head], then v the same, as kv.type.
+ * Cache of one layer: per position k [n_head_kv][d_head], then v the same, as kv.type.
  */
 #include "device/ref/ref.h"
 
@@ -34,15 +34,15 @@ static void kv_put(const struct kv_cache *kv, size_t i, float value)
         ((uint16_t *)kv->data)[i] = kv->type == QTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
 }
 
-/* Where (position, kv head)'s d_head values begin; v's half follows k's. */
+/* Where (position, kv head)'s d_head values begin. */
 static size_t k_at(const struct attention_args *a, int pos, int head)
 {
-    return ((size_t)pos * (size_t)a->n_head_kv + (size_t)head) * (size_t)a->d_head;
+    return (2 * (size_t)pos * (size_t)a->n_head_kv + (size_t)head) * (size_t)a->d_head;
 }
 
-static size_t v_at(const struct attention_args *a, const struct kv_cache *kv, int pos, int head)
+static size_t v_at(const struct attention_args *a, int pos, int head)
 {
-    return k_at(a, kv->capacity + pos, head);
+    return k_at(a, pos, head + a->n_head_kv);
 }
 
 /* Component i turns with component i + n_rot/2; the angle is an f32 product as in every implementation of
@@ -70,7 +70,7 @@ static void attention_append(const struct attention_args *a, const struct attent
         rotate(a, k, pos);
         for (int i = 0; i < d; i++) {
             kv_put(&s->kv, k_at(a, pos, h) + (size_t)i, k[i]);
-            kv_put(&s->kv, v_at(a, &s->kv, pos, h) + (size_t)i, v[i]);
+            kv_put(&s->kv, v_at(a, pos, h) + (size_t)i, v[i]);
         }
     }
 }
@@ -93,7 +93,7 @@ static void attend(const struct ref_device *r, const struct attention_args *a, c
     for (int i = 0; i < d; i++)
         out[i] = 0;
     for (int p = 0; p <= pos; p++) {
-        size_t at = v_at(a, kv, p, kv_head);
+        size_t at = v_at(a, p, kv_head);
         double weight = exp(score[p] - max);
         total += weight;
         for (int i = 0; i < d; i++)
