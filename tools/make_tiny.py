@@ -67,7 +67,8 @@ def write_side_files(folder, config, regex):
 
 
 def random_weights(model, seed):
-    """bfloat16-representable values: matrices N(0, 1/n_in), norms around their neutral value."""
+    """bfloat16-representable values: matrices N(0, 1/n_in), norms around their neutral value. The seeds are such that
+    no choice of experts is so close that an f16 cache changes it."""
     g = torch.Generator().manual_seed(seed)
     zero_centred = type(model).__name__.startswith("Qwen3_5")
     for name, p in model.named_parameters():
@@ -437,7 +438,7 @@ def main():
     simple("qwen3_5", "qwen35", transformers.Qwen3_5ForCausalLM, transformers.Qwen3_5TextConfig, 3, QWEN35_RE,
            **COMMON, **{**LINEAR, "linear_num_value_heads": 6}, num_hidden_layers=4, intermediate_size=96,
            rope_parameters=ROPE35, tie_word_embeddings=True)
-    simple("qwen3_moe", "qwen3moe", transformers.Qwen3MoeForCausalLM, transformers.Qwen3MoeConfig, 4, QWEN2_RE,
+    simple("qwen3_moe", "qwen3moe", transformers.Qwen3MoeForCausalLM, transformers.Qwen3MoeConfig, 14, QWEN2_RE,
            per_expert=True, **COMMON, **MOE, num_hidden_layers=3, intermediate_size=96, norm_topk_prob=True,
            rope_parameters=plain, tie_word_embeddings=False)
     simple("qwen3", "qwen3", transformers.Qwen3ForCausalLM, transformers.Qwen3Config, 5, QWEN2_RE, **COMMON,
