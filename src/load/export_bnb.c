@@ -1,9 +1,9 @@
 /*
- * export_bnb.c: writes a model as safetensors with NF4 or FP4 matrices in the bitsandbytes layout; fused experts in our
- * extension of it (doc/formats.md 2.2). Everything else stays as the source stores it.
+ * export_bnb.c: writes a model as safetensors with NF4 or FP4 matrices in the bitsandbytes layout; fused
+ * experts in our extension of it (doc/formats.md 2.2). Everything else stays as the source stores it.
  *
- * Lives elsewhere: the folder and its small files (export_folder.c), shards (model/safetensors_write.c), conversion and
- * double quantization (export_job.c, quant/).
+ * Lives elsewhere: the folder and its small files (export_folder.c), shards (model/safetensors_write.c),
+ * conversion and double quantization (export_job.c, quant/).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,35 +21,35 @@ static const uint64_t default_shard_bytes = 5000000000u;
 
 /* Bytes known before anything is converted: code tables and descriptions. */
 struct constant {
-    int      tensor;
+    int tensor;
     uint64_t offset;
-    char    *data; /* owned */
-    size_t   n;
+    char *data; /* owned */
+    size_t n;
 };
 
 struct listing {
-    const struct model          *m;
+    const struct model *m;
     const struct export_options *opt;
-    struct safetensors_writer   *w;
-    struct export_job            job;
-    struct constant             *constant;
-    size_t                       n_constant, constant_room;
-    json_t                      *skipped; /* modules that stay plain */
-    bool                        *used;    /* [dir->n_tensor] of the source */
+    struct safetensors_writer *w;
+    struct export_job job;
+    struct constant *constant;
+    size_t n_constant, constant_room;
+    json_t *skipped; /* modules that stay plain */
+    bool *used;      /* [dir->n_tensor] of the source */
 };
 
 /* One quantized tensor: M matrices of [rows][cols]; M = 1 and not fused: a linear layer. */
 struct quantized {
     const char *name;
-    enum qtype  type;
+    enum qtype type;
     const char *dtype; /* what the weights were before: "bfloat16" */
-    bool        fused;
-    int64_t     n, rows, cols;
-    int64_t     dim[3]; /* the plain tensor */
-    int         n_dims;
-    int64_t     blocks, groups; /* of each matrix */
-    int         codes, absmax, nested_absmax, nested_map, nested_offset, state; /* tensors; -1: none */
-    int         offset_text; /* where in state the decimal offset stands; -1: nowhere */
+    bool fused;
+    int64_t n, rows, cols;
+    int64_t dim[3]; /* the plain tensor */
+    int n_dims;
+    int64_t blocks, groups;                                             /* of each matrix */
+    int codes, absmax, nested_absmax, nested_map, nested_offset, state; /* tensors; -1: none */
+    int offset_text; /* where in state the decimal offset stands; -1: nowhere */
 };
 
 static bool is_double(enum qtype t)
@@ -72,16 +72,9 @@ static int put(void *writer, int tensor, uint64_t offset, const void *data, size
     return safetensors_writer_put(writer, tensor, offset, data, n, e);
 }
 
-static struct export_item new_item(const struct weight_source *src, enum qtype target, int tensor, uint64_t offset)
-{
-    const struct export_place nowhere = { -1, 0 };
-    return (struct export_item){ .src = *src, .target = target, .data = { tensor, offset }, .absmax = nowhere,
-                                 .nested_absmax = nowhere, .nested_map = nowhere, .nested_offset = nowhere,
-                                 .offset_text = nowhere };
-}
-
 /* Remembers n bytes for a tensor, to be written when the header stands. */
-static int add_constant(struct listing *l, int tensor, uint64_t offset, const void *data, size_t n, struct err *e)
+static int add_constant(struct listing *l, int tensor, uint64_t offset, const void *data, size_t n,
+                        struct err *e)
 {
     if (l->n_constant == l->constant_room) {
         size_t room = l->constant_room ? 2 * l->constant_room : 256;
@@ -101,8 +94,8 @@ static int add_constant(struct listing *l, int tensor, uint64_t offset, const vo
 
 /* ---- announcing a quantized tensor ---- */
 
-static int announce(struct listing *l, const struct quantized *q, const char *suffix, const char *dtype, int64_t a,
-                    int64_t b, bool matrix_first)
+static int announce(struct listing *l, const struct quantized *q, const char *suffix, const char *dtype,
+                    int64_t a, int64_t b, bool matrix_first)
 {
     char name[NAME_ROOM + 64];
     int64_t dim[2] = { a, b };
@@ -115,7 +108,8 @@ static int announce(struct listing *l, const struct quantized *q, const char *su
 static int describe(struct listing *l, struct quantized *q, struct err *e)
 {
     char text[512], suffix[64];
-    int n = snprintf(text, sizeof text, "{\"quant_type\": \"%s\", \"blocksize\": %d, \"dtype\": \"%s\", \"shape\": [",
+    int n = snprintf(text, sizeof text,
+                     "{\"quant_type\": \"%s\", \"blocksize\": %d, \"dtype\": \"%s\", \"shape\": [",
                      quant_name(q->type), BNB_BLOCK, q->dtype);
     for (int i = 0; i < q->n_dims; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s%lld", i ? ", " : "", (long long)q->dim[i]);
@@ -123,8 +117,8 @@ static int describe(struct listing *l, struct quantized *q, struct err *e)
     if (q->fused)
         n += snprintf(text + n, sizeof text - (size_t)n, ", \"matrices\": %lld", (long long)q->n);
     if (is_double(q->type))
-        n += snprintf(text + n, sizeof text - (size_t)n, ", \"nested_blocksize\": %d, \"nested_dtype\": \"float32\"",
-                      NESTED_BLOCK);
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      ", \"nested_blocksize\": %d, \"nested_dtype\": \"float32\"", NESTED_BLOCK);
     if (is_double(q->type) && !q->fused) {
         n += snprintf(text + n, sizeof text - (size_t)n, ", \"nested_offset\": ");
         q->offset_text = n;
@@ -174,9 +168,8 @@ static int announce_quantized(struct listing *l, struct quantized *q, struct err
 /* ---- its matrices ---- */
 
 /* What must be done to the engine's values to have the checkpoint's again. */
-static void undo_gguf(const struct model *m, enum role role, int layer, struct export_item *item)
+static void undo_gguf(const struct model *m, enum role role, struct export_item *item)
 {
-    (void)layer;
     if (m->kind != MODEL_GGUF)
         return;
     item->order = export_head_order(m, role, false);
@@ -203,8 +196,8 @@ static void undo_gguf(const struct model *m, enum role role, int layer, struct e
 
 static void mark_used(struct listing *l, const struct weight_source *src)
 {
-    const struct tensor *of[] = { src->tensor, src->scale, src->quant_map, src->nested_absmax, src->nested_map,
-                                  src->nested_offset_tensor };
+    const struct tensor *of[] = { src->tensor,        src->scale,      src->quant_map,
+                                  src->nested_absmax, src->nested_map, src->nested_offset_tensor };
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
         if (of[i])
             l->used[of[i] - l->m->dir->tensor] = true;
@@ -218,12 +211,14 @@ static int add_quantized(struct listing *l, const struct quantized *q, enum role
     if (rc)
         return rc;
     mark_used(l, &src);
-    struct export_item item = new_item(&src, q->type, q->codes, (uint64_t)(index * q->rows * q->cols / 2));
-    undo_gguf(l->m, role, layer, &item);
+    struct export_item item =
+        export_item_new(&src, q->type, q->codes, (uint64_t)(index * q->rows * q->cols / 2));
+    undo_gguf(l->m, role, &item);
     size_t scale = is_double(q->type) ? 1 : sizeof(float);
     item.absmax = (struct export_place){ q->absmax, (uint64_t)(index * q->blocks) * scale };
     if (is_double(q->type)) {
-        item.nested_absmax = (struct export_place){ q->nested_absmax, (uint64_t)(index * q->groups) * sizeof(float) };
+        item.nested_absmax =
+            (struct export_place){ q->nested_absmax, (uint64_t)(index * q->groups) * sizeof(float) };
         if (index == 0)
             item.nested_map = (struct export_place){ q->nested_map, 0 };
         if (q->fused)
@@ -257,16 +252,16 @@ static int add_plain(struct listing *l, enum role role, int layer, int expert, i
     mark_used(l, &src);
     src.transform = TRANSFORM_NONE;
     uint64_t at = (uint64_t)(index * src.rows) * qtype_row_bytes(type, src.cols);
-    struct export_item item = new_item(&src, type, tensor, at);
-    undo_gguf(l->m, role, layer, &item);
+    struct export_item item = export_item_new(&src, type, tensor, at);
+    undo_gguf(l->m, role, &item);
     return export_job_add(&l->job, &item, e);
 }
 
 /* ---- names ---- */
 
 /* The name this weight gets: the source's own; for experts one that fits the source's other names. */
-static int name_of(const struct listing *l, enum role role, int layer, int expert, const struct weight_source *src,
-                   char name[NAME_ROOM], struct err *e)
+static int name_of(const struct listing *l, enum role role, int layer, int expert,
+                   const struct weight_source *src, char name[NAME_ROOM], struct err *e)
 {
     struct weight_source router;
     char released[192];
@@ -284,7 +279,8 @@ static int name_of(const struct listing *l, enum role role, int layer, int exper
         return rc;
     const char *prefix_end = strstr(router.tensor->name, "mlp."), *rest = strstr(released, "mlp.");
     if (prefix_end && rest)
-        snprintf(name, NAME_ROOM, "%.*s%s", (int)(prefix_end - router.tensor->name), router.tensor->name, rest);
+        snprintf(name, NAME_ROOM, "%.*s%s", (int)(prefix_end - router.tensor->name), router.tensor->name,
+                 rest);
     else
         snprintf(name, NAME_ROOM, "%s", released);
     return 0;
@@ -302,8 +298,8 @@ static bool is_expert(enum role role)
     return role == ROLE_EXPERT_GATE || role == ROLE_EXPERT_UP || role == ROLE_EXPERT_DOWN;
 }
 
-/* A linear layer that stays plain has to be named in the configuration. Those of every model are listed there by the
- * end of their names (export_folder.c). */
+/* A linear layer that stays plain has to be named in the configuration. Those of every model are listed there
+ * by the end of their names (export_folder.c). */
 static void note_skipped(struct listing *l, enum role role, const char *name)
 {
     size_t n = strlen(name);
@@ -329,12 +325,19 @@ static int list_single(struct listing *l, enum role role, int layer, int expert,
         enum qtype type = plain_type(src.type);
         int n_dims = export_role_dims(l->m, role, true, dim);
         int64_t *d = is_expert(role) ? dim + 1 : dim;
-        int tensor = safetensors_write_tensor(l->w, name, qtype_info(type)->st_name, d, n_dims - (int)(d - dim));
+        int tensor =
+            safetensors_write_tensor(l->w, name, qtype_info(type)->st_name, d, n_dims - (int)(d - dim));
         note_skipped(l, role, name);
         return add_plain(l, role, layer, expert, tensor, type, 0, e);
     }
-    struct quantized q = { .name = name, .type = target, .dtype = dtype_of(src.type), .n = 1, .rows = src.rows,
-                           .cols = src.cols, .dim = { src.rows, src.cols }, .n_dims = 2 };
+    struct quantized q = { .name = name,
+                           .type = target,
+                           .dtype = dtype_of(src.type),
+                           .n = 1,
+                           .rows = src.rows,
+                           .cols = src.cols,
+                           .dim = { src.rows, src.cols },
+                           .n_dims = 2 };
     rc = announce_quantized(l, &q, e);
     return rc ? rc : add_quantized(l, &q, role, layer, expert, 0, e);
 }
@@ -354,9 +357,15 @@ static int list_fused(struct listing *l, enum role role, int layer, struct err *
     const enum role parts[2] = { role, ROLE_EXPERT_UP };
     int n_expert = l->m->shape.n_expert, n_parts = role == ROLE_EXPERT_GATE ? 2 : 1, tensor = 0;
     enum qtype target = convert_target(l->m, role, layer, l->opt->mix, &src), plain = plain_type(src.type);
-    struct quantized q = { .name = name, .type = target, .dtype = dtype_of(src.type), .fused = true,
-                           .n = (int64_t)n_expert * n_parts, .rows = src.rows, .cols = src.cols,
-                           .dim = { n_expert, n_parts * src.rows, src.cols }, .n_dims = 3 };
+    struct quantized q = { .name = name,
+                           .type = target,
+                           .dtype = dtype_of(src.type),
+                           .fused = true,
+                           .n = (int64_t)n_expert * n_parts,
+                           .rows = src.rows,
+                           .cols = src.cols,
+                           .dim = { n_expert, n_parts * src.rows, src.cols },
+                           .n_dims = 3 };
     if (is_4bit(target))
         rc = announce_quantized(l, &q, e);
     else
@@ -413,8 +422,10 @@ static int list_rest(struct listing *l, struct err *e)
         }
         int tensor = safetensors_write_tensor(l->w, t->name, dtype, t->dim, t->n_dims);
         int64_t cols = t->n_dims ? t->dim[t->n_dims - 1] : 1, elements = tensor_elements(t);
-        struct weight_source src = { .tensor = t, .type = t->type, .cols = cols, .rows = cols ? elements / cols : 0 };
-        struct export_item item = new_item(&src, t->type, tensor, 0);
+        struct weight_source src = {
+            .tensor = t, .type = t->type, .cols = cols, .rows = cols ? elements / cols : 0
+        };
+        struct export_item item = export_item_new(&src, t->type, tensor, 0);
         if (elements)
             rc = export_job_add(&l->job, &item, e);
     }
@@ -431,7 +442,8 @@ static int write_weights(struct listing *l, struct err *e)
     if (!rc)
         rc = safetensors_writer_begin(l->w, e);
     for (size_t i = 0; i < l->n_constant && !rc; i++)
-        rc = put(l->w, l->constant[i].tensor, l->constant[i].offset, l->constant[i].data, l->constant[i].n, e);
+        rc =
+            put(l->w, l->constant[i].tensor, l->constant[i].offset, l->constant[i].data, l->constant[i].n, e);
     if (!rc)
         rc = export_job_run(&l->job, l->opt, e);
     return rc ? rc : safetensors_writer_commit(&l->w, e);
@@ -448,7 +460,8 @@ static void listing_free(struct listing *l)
     json_decref(l->skipped);
 }
 
-int export_safetensors(const struct model *m, const char *out, const struct export_options *opt, struct err *e)
+int export_safetensors(const struct model *m, const char *out, const struct export_options *opt,
+                       struct err *e)
 {
     struct listing l = { .m = m, .opt = opt, .skipped = json_array() };
     struct export_folder *folder = NULL;

@@ -169,9 +169,18 @@ static int copy_file(const char *from, const char *to, const char *name, struct 
 }
 
 static const char *const side_files[] = {
-    "generation_config.json", "tokenizer.json",       "tokenizer_config.json",    "vocab.json",
-    "merges.txt",             "chat_template.jinja",  "chat_template.json",       "special_tokens_map.json",
-    "added_tokens.json",      "preprocessor_config.json", "video_preprocessor_config.json", "LICENSE",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "LICENSE",
 };
 
 /* ---- config.json ---- */
@@ -179,15 +188,17 @@ static const char *const side_files[] = {
 static json_t *quantization_config(const struct model *m, enum mix mix, const json_t *skipped)
 {
     json_t *modules = json_deep_copy(skipped);
-    json_array_append_new(modules, json_string("lm_head")); /* also when tied: it is a module of its own there */
+    json_array_append_new(modules,
+                          json_string("lm_head")); /* also when tied: it is a module of its own there */
     if (m->shape.n_expert)
         json_array_append_new(modules, json_string("mlp.gate"));
     if (m->shape.n_expert && m->shape.d_shared)
         json_array_append_new(modules, json_string("mlp.shared_expert_gate"));
-    return json_pack("{s:s, s:b, s:b, s:s, s:b, s:s, s:s, s:o}", "quant_method", "bitsandbytes", "load_in_4bit", 1,
-                     "load_in_8bit", 0, "bnb_4bit_quant_type", mix == MIX_FP4 ? "fp4" : "nf4",
-                     "bnb_4bit_use_double_quant", mix == MIX_NF4_DQ, "bnb_4bit_compute_dtype", "bfloat16",
-                     "bnb_4bit_quant_storage", "uint8", "llm_int8_skip_modules", modules);
+    return json_pack("{s:s, s:b, s:b, s:s, s:b, s:s, s:s, s:o}", "quant_method", "bitsandbytes",
+                     "load_in_4bit", 1, "load_in_8bit", 0, "bnb_4bit_quant_type",
+                     mix == MIX_FP4 ? "fp4" : "nf4", "bnb_4bit_use_double_quant", mix == MIX_NF4_DQ,
+                     "bnb_4bit_compute_dtype", "bfloat16", "bnb_4bit_quant_storage", "uint8",
+                     "llm_int8_skip_modules", modules);
 }
 
 static int write_config(const struct model *m, const char *folder, enum mix mix, const json_t *skipped,
@@ -209,7 +220,8 @@ static int write_config(const struct model *m, const char *folder, enum mix mix,
     return export_write_json(folder, "config.json", config, e);
 }
 
-int export_side_files(const struct model *m, const char *folder, enum mix mix, const json_t *skipped, struct err *e)
+int export_side_files(const struct model *m, const char *folder, enum mix mix, const json_t *skipped,
+                      struct err *e)
 {
     int rc = write_config(m, folder, mix, skipped, e);
     if (m->kind == MODEL_GGUF)

@@ -1,9 +1,9 @@
 /*
  * export_gguf.c: writes a model as one GGUF file.
  *
- * From safetensors: names, keys and values as llama.cpp's converter makes them (norms + 1, -exp(A_log), V heads
- * tiled, gate and up apart). From GGUF: keys and tensors are copied, only types change; tensors that we know nothing
- * about are kept as they are.
+ * From safetensors: names, keys and values as llama.cpp's converter makes them (norms + 1, -exp(A_log), V
+ * heads tiled, gate and up apart). From GGUF: keys and tensors are copied, only types change; tensors that we
+ * know nothing about are kept as they are.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,25 +15,17 @@
 #include "load/export_roles.h"
 
 struct listing {
-    const struct model        *m;
+    const struct model *m;
     const struct export_options *opt;
-    struct gguf_writer        *w;
-    struct export_job          job;
-    int                        n_tensor;         /* announced so far */
-    int                        i_value, n_value; /* attn_v and attn_qkv: seen so far, in all */
+    struct gguf_writer *w;
+    struct export_job job;
+    int n_tensor;         /* announced so far */
+    int i_value, n_value; /* attn_v and attn_qkv: seen so far, in all */
 };
 
 static int put(void *writer, int tensor, uint64_t offset, const void *data, size_t n, struct err *e)
 {
     return gguf_writer_put(writer, tensor, offset, data, n, e);
-}
-
-static struct export_item new_item(const struct weight_source *src, enum qtype target, int tensor, uint64_t offset)
-{
-    const struct export_place nowhere = { -1, 0 };
-    return (struct export_item){ .src = *src, .target = target, .data = { tensor, offset }, .absmax = nowhere,
-                                 .nested_absmax = nowhere, .nested_map = nowhere, .nested_offset = nowhere,
-                                 .offset_text = nowhere };
 }
 
 /* ---- from safetensors ---- */
@@ -56,7 +48,7 @@ static int list_role(void *user, enum role role, int layer, struct err *e)
     uint64_t bytes = (uint64_t)rows * qtype_row_bytes(type, cols);
     for (int i = 0; i < n && !rc; i++) {
         rc = model_find(m, role, layer, n > 1 ? i : -1, &src, e);
-        struct export_item item = new_item(&src, type, l->n_tensor, (uint64_t)i * bytes);
+        struct export_item item = export_item_new(&src, type, l->n_tensor, (uint64_t)i * bytes);
         item.order = export_head_order(m, role, true);
         if (!rc)
             rc = export_job_add(&l->job, &item, e);
@@ -124,9 +116,17 @@ static enum qtype pick(const struct listing *l, const struct tensor *t, int64_t 
         n_dims += t->dim[i] > 1;
     if (sscanf(t->name, "blk.%d.", &layer) != 1)
         layer = -1;
-    struct mix_tensor mt = { .gguf_name = t->name, .rows = rows, .cols = cols, .n_dims = n_dims, .layer = layer,
-                             .n_layer = s->n_layer + s->n_mtp, .i_attn_v = l->i_value, .n_attn_v = l->n_value,
-                             .n_expert = s->n_expert, .n_head = s->n_head, .n_head_kv = s->n_head_kv,
+    struct mix_tensor mt = { .gguf_name = t->name,
+                             .rows = rows,
+                             .cols = cols,
+                             .n_dims = n_dims,
+                             .layer = layer,
+                             .n_layer = s->n_layer + s->n_mtp,
+                             .i_attn_v = l->i_value,
+                             .n_attn_v = l->n_value,
+                             .n_expert = s->n_expert,
+                             .n_head = s->n_head,
+                             .n_head_kv = s->n_head_kv,
                              .tied = s->tied };
     return mix_pick(l->opt->mix, &mt);
 }
@@ -142,7 +142,8 @@ static int refuse_type(const struct listing *l, const struct tensor *t, struct e
 /* Every matrix of a tensor as an item; higher dimensions count matrices. */
 static int list_tensor(struct listing *l, const struct tensor *t, struct err *e)
 {
-    int64_t cols = t->n_dims ? t->dim[t->n_dims - 1] : 1, rows = t->n_dims > 1 ? t->dim[t->n_dims - 2] : 1, n = 1;
+    int64_t cols = t->n_dims ? t->dim[t->n_dims - 1] : 1, rows = t->n_dims > 1 ? t->dim[t->n_dims - 2] : 1,
+            n = 1;
     for (int i = 0; i < t->n_dims - 2; i++)
         n *= t->dim[i];
     if (t->type == QTYPE_NONE || !qtype_fits(t->type, cols))
@@ -152,9 +153,13 @@ static int list_tensor(struct listing *l, const struct tensor *t, struct err *e)
     gguf_write_tensor(l->w, t->name, type, t->dim, t->n_dims);
     int rc = 0;
     for (int64_t i = 0; i < n && rows && cols && !rc; i++) {
-        struct weight_source src = { .tensor = t, .type = t->type, .rows = rows, .cols = cols,
+        struct weight_source src = { .tensor = t,
+                                     .type = t->type,
+                                     .rows = rows,
+                                     .cols = cols,
                                      .offset = (uint64_t)(i * rows) * qtype_row_bytes(t->type, cols) };
-        struct export_item item = new_item(&src, type, l->n_tensor, (uint64_t)(i * rows) * qtype_row_bytes(type, cols));
+        struct export_item item =
+            export_item_new(&src, type, l->n_tensor, (uint64_t)(i * rows) * qtype_row_bytes(type, cols));
         rc = export_job_add(&l->job, &item, e);
     }
     l->n_tensor++;

@@ -1,6 +1,6 @@
 /*
- * export_hf.c: config.json, tokenizer.json, tokenizer_config.json and generation_config.json from the keys of a GGUF:
- * what a converter put into them, put back.
+ * export_hf.c: config.json, tokenizer.json, tokenizer_config.json and generation_config.json from the keys of
+ * a GGUF: what a converter put into them, put back.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +37,12 @@ static void set_int(json_t *o, const char *key, int64_t v)
 static void set_rope(json_t *text, const struct model *m)
 {
     const struct shape *s = &m->shape;
-    const struct gguf_value *sections = gguf_find(m->gguf, s->arch == ARCH_QWEN35 ? "qwen35.rope.dimension_sections"
-                                                                                  : "qwen35moe.rope.dimension_sections");
+    const struct gguf_value *sections =
+        gguf_find(m->gguf, s->arch == ARCH_QWEN35 ? "qwen35.rope.dimension_sections"
+                                                  : "qwen35moe.rope.dimension_sections");
     bool yarn = s->yarn_factor > 1;
-    json_t *rope = json_pack("{s:s, s:f}", "rope_type", yarn ? "yarn" : "default", "rope_theta", s->rope_theta);
+    json_t *rope =
+        json_pack("{s:s, s:f}", "rope_type", yarn ? "yarn" : "default", "rope_theta", s->rope_theta);
     if (yarn) {
         json_object_set_new(rope, "factor", json_real(s->yarn_factor));
         set_int(rope, "original_max_position_embeddings", s->yarn_ctx);
@@ -65,8 +67,8 @@ static void set_delta_net(json_t *text, const struct shape *s)
 {
     json_t *types = json_array();
     for (int i = 0; i < s->n_layer; i++)
-        json_array_append_new(types, json_string(s->mixer[i] == MIXER_ATTENTION ? "full_attention"
-                                                                                 : "linear_attention"));
+        json_array_append_new(
+            types, json_string(s->mixer[i] == MIXER_ATTENTION ? "full_attention" : "linear_attention"));
     json_object_set_new(text, "layer_types", types);
     set_int(text, "linear_conv_kernel_dim", s->conv_kernel);
     set_int(text, "linear_key_head_dim", s->d_k);
@@ -155,10 +157,10 @@ static int refuse(const struct model *m, const char *what, struct err *e)
 
 static json_t *pre_tokenizer(const char *regex)
 {
-    json_t *split = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex, "behavior",
-                              "Isolated", "invert", 0);
-    json_t *bytes = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 0,
-                              "use_regex", 0);
+    json_t *split = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex,
+                              "behavior", "Isolated", "invert", 0);
+    json_t *bytes = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 0, "use_regex", 0);
     return json_pack("{s:s, s:[o, o]}", "type", "Sequence", "pretokenizers", split, bytes);
 }
 
@@ -178,8 +180,8 @@ static int sort_tokens(const struct model *m, json_t *vocab, json_t *added, stru
             return refuse(m, "a token is not UTF-8", e);
         if (type == TYPE_CONTROL || type == TYPE_USER_DEFINED)
             json_array_append_new(added, json_pack("{s:I, s:O, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
-                                                   "content", word, "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                                   "normalized", 0, "special", type == TYPE_CONTROL));
+                                                   "content", word, "single_word", 0, "lstrip", 0, "rstrip",
+                                                   0, "normalized", 0, "special", type == TYPE_CONTROL));
         else if (type != TYPE_UNUSED)
             json_object_set_new(vocab, json_string_value(word), json_integer((json_int_t)i));
         json_decref(word);
@@ -220,14 +222,14 @@ static int write_tokenizer(const struct model *m, const char *folder, struct err
     int rc = sort_tokens(m, vocab, added, e);
     if (!rc)
         rc = list_merges(m, merges, e);
-    json_t *bytes = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 0,
-                              "use_regex", 0);
-    json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:{s:s}, s:o, s:n, s:o, s:{s:s, s:n, s:n, s:s, s:s, s:b, s:b, s:o, s:o}}",
-                             "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer", "type",
-                             "NFC", "pre_tokenizer", pre_tokenizer(regex), "post_processor", "decoder", bytes, "model",
-                             "type", "BPE", "dropout", "unk_token", "continuing_subword_prefix", "",
-                             "end_of_word_suffix", "", "fuse_unk", 0, "byte_fallback", 0, "vocab", vocab, "merges",
-                             merges);
+    json_t *bytes = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 0, "use_regex", 0);
+    json_t *root = json_pack(
+        "{s:s, s:n, s:n, s:o, s:{s:s}, s:o, s:n, s:o, s:{s:s, s:n, s:n, s:s, s:s, s:b, s:b, s:o, s:o}}",
+        "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer", "type", "NFC",
+        "pre_tokenizer", pre_tokenizer(regex), "post_processor", "decoder", bytes, "model", "type", "BPE",
+        "dropout", "unk_token", "continuing_subword_prefix", "", "end_of_word_suffix", "", "fuse_unk", 0,
+        "byte_fallback", 0, "vocab", vocab, "merges", merges);
     if (rc) {
         json_decref(root);
         return rc;

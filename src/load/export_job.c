@@ -1,9 +1,9 @@
 /*
  * export_job.c: see export_job.h.
  *
- * A task is a run of rows of one matrix: read, decode, reorder, encode, write. Matrices whose scales depend on all
- * rows (double quantization) are one task. Every thread has its own buffers, so nothing grows with the model.
- * Threads: writers' put functions are thread-safe; thread 0 also reports progress between panels.
+ * A task is a run of rows of one matrix: read, decode, reorder, encode, write. Matrices whose scales depend
+ * on all rows (double quantization) are one task. Every thread has its own buffers, so nothing grows with the
+ * model. Threads: writers' put functions are thread-safe; thread 0 also reports progress between panels.
  */
 #include "load/export_job.h"
 
@@ -30,24 +30,33 @@ struct task {
 };
 
 struct work {
-    struct export_job           *job;
+    struct export_job *job;
     const struct export_options *opt;
-    struct task                 *task;
-    int64_t                      n_task;
+    struct task *task;
+    int64_t n_task;
     size_t panel_floats, scratch_bytes, code_bytes, absmax_floats, plane_bytes; /* of each thread */
-    uint64_t                     total_bytes;
-    _Atomic uint64_t             done_bytes;
-    atomic_int                   stop;
-    pthread_mutex_t              lock; /* guards first */
-    struct err                   first;
-    double                       reported; /* thread 0's */
+    uint64_t total_bytes;
+    _Atomic uint64_t done_bytes;
+    atomic_int stop;
+    pthread_mutex_t lock; /* guards first */
+    struct err first;
+    double reported; /* thread 0's */
 };
 
 struct buffers {
-    float   *panel, *moved; /* [panel_floats]: as converted, as reordered */
-    float   *absmax;        /* 4-bit: of the matrix; else unused */
-    void    *scratch, *codes, *plane;
+    float *panel, *moved; /* [panel_floats]: as converted, as reordered */
+    float *absmax;        /* 4-bit: of the matrix; else unused */
+    void *scratch, *codes, *plane;
 };
+
+struct export_item export_item_new(const struct weight_source *src, enum qtype target, int tensor,
+                                   uint64_t offset)
+{
+    struct export_item item = { .src = *src, .target = target, .data = { tensor, offset } };
+    item.absmax.tensor = item.nested_absmax.tensor = item.nested_map.tensor = -1;
+    item.nested_offset.tensor = item.offset_text.tensor = -1;
+    return item;
+}
 
 int export_job_add(struct export_job *job, const struct export_item *item, struct err *e)
 {
@@ -75,8 +84,9 @@ void export_job_free(struct export_job *job)
 struct head_order export_head_order(const struct model *m, enum role role, bool to_tiled)
 {
     const struct shape *s = &m->shape;
-    struct head_order o = { .kind = HEADS_STAY, .unit = s->d_v, .n_k = s->n_k_head, .n_v = s->n_v_head,
-                            .to_tiled = to_tiled };
+    struct head_order o = {
+        .kind = HEADS_STAY, .unit = s->d_v, .n_k = s->n_k_head, .n_v = s->n_v_head, .to_tiled = to_tiled
+    };
     if (s->v_head_tiled == to_tiled || s->n_k_head == s->n_v_head)
         return o;
     switch (role) {
@@ -158,8 +168,8 @@ static int read_rows(const struct export_item *it, const struct convert_source *
     return rc;
 }
 
-static int put(const struct export_job *job, struct export_place at, uint64_t offset, const void *data, size_t n,
-               struct err *e)
+static int put(const struct export_job *job, struct export_place at, uint64_t offset, const void *data,
+               size_t n, struct err *e)
 {
     return job->put(job->writer, at.tensor, at.offset + offset, data, n, e);
 }
@@ -180,8 +190,9 @@ static bool is_copy(const struct export_item *it)
     return convert_is_copy(&it->src, it->target) && it->order.kind == HEADS_STAY && it->undo == UNDO_NONE;
 }
 
-static int convert_panel(const struct export_job *job, const struct export_item *it, const struct convert_source *c,
-                         int64_t row, int64_t n, const struct buffers *b, struct err *e)
+static int convert_panel(const struct export_job *job, const struct export_item *it,
+                         const struct convert_source *c, int64_t row, int64_t n, const struct buffers *b,
+                         struct err *e)
 {
     size_t row_bytes = qtype_row_bytes(it->target, it->src.cols);
     float *absmax = b->absmax + (has_absmax(it->target) ? row * (it->src.cols / BNB_BLOCK) : 0);
@@ -204,14 +215,17 @@ static int put_offset(const struct export_job *job, const struct export_item *it
     char text[EXPORT_NUMBER + 1];
     if (it->nested_offset.tensor >= 0)
         return put(job, it->nested_offset, 0, &offset, sizeof offset, e);
-    snprintf(text, sizeof text, "%-*.9g", EXPORT_NUMBER, (double)offset); /* 9 digits give the same float back */
+    snprintf(text, sizeof text, "%-*.9g", EXPORT_NUMBER,
+             (double)offset); /* 9 digits give the same float back */
     return put(job, it->offset_text, 0, text, EXPORT_NUMBER, e);
 }
 
 /* plane: the double-quantized scale plane, laid out as qtype.h says. */
-static int put_nested(const struct export_job *job, const struct export_item *it, const void *plane, struct err *e)
+static int put_nested(const struct export_job *job, const struct export_item *it, const void *plane,
+                      struct err *e)
 {
-    size_t n = (size_t)(it->src.rows * it->src.cols / BNB_BLOCK), groups = (n + NESTED_BLOCK - 1) / NESTED_BLOCK;
+    size_t n = (size_t)(it->src.rows * it->src.cols / BNB_BLOCK),
+           groups = (n + NESTED_BLOCK - 1) / NESTED_BLOCK;
     const char *map = (const char *)plane + 2 * sizeof(float), *nested = map + NESTED_MAP * sizeof(float);
     float offset;
     memcpy(&offset, plane, sizeof offset);
@@ -347,9 +361,11 @@ static int make_tasks(struct work *w, struct err *e)
     const struct export_job *job = w->job;
     for (int64_t i = 0; i < job->n_item; i++) {
         const struct export_item *it = &job->item[i];
-        int64_t rows = panel_rows(it), blocks = has_absmax(it->target) ? it->src.rows * it->src.cols / BNB_BLOCK : 0;
+        int64_t rows = panel_rows(it),
+                blocks = has_absmax(it->target) ? it->src.rows * it->src.cols / BNB_BLOCK : 0;
         size_t data, plane = 0;
-        if (qtype_needs_absmax(it->target) && !qtype_sizes(it->target, it->src.rows, it->src.cols, &data, &plane))
+        if (qtype_needs_absmax(it->target) &&
+            !qtype_sizes(it->target, it->src.rows, it->src.cols, &data, &plane))
             return err_set(e, ERR_FORMAT, "tensor %s does not fit the format %s", it->src.tensor->name,
                            qtype_info(it->target)->name);
         w->panel_floats = larger(w->panel_floats, (size_t)(rows * it->src.cols));

@@ -18,7 +18,7 @@ struct keys {
     struct gguf_writer *w;
     const struct model *m;
     const struct shape *s;
-    char                key[KEY_ROOM];
+    char key[KEY_ROOM];
 };
 
 static const char *full(struct keys *k, const char *name)
@@ -75,7 +75,8 @@ static int count_role(void *user, enum role role, int layer, struct err *e)
     return 0;
 }
 
-/* "24x14M": experts x weights that one expert comes to, or the weights of a dense model; two digits at least. */
+/* "24x14M": experts x weights that one expert comes to, or the weights of a dense model; two digits at least.
+ */
 static void put_size_label(struct keys *k)
 {
     static const char units[] = "KMBT";
@@ -107,8 +108,9 @@ static void put_sampling(struct keys *k)
                   { "repetition_penalty", "general.sampling.penalty_repeat" } };
     const json_t *g = k->m->generation_config, *top_k = json_object_get(g, "top_k");
     if (json_is_integer(top_k))
-        gguf_write_value(k->w, "general.sampling.top_k",
-                         &(struct gguf_value){ .type = GGUF_I32, .count = 1, .i = json_integer_value(top_k) });
+        gguf_write_value(
+            k->w, "general.sampling.top_k",
+            &(struct gguf_value){ .type = GGUF_I32, .count = 1, .i = json_integer_value(top_k) });
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (json_is_number(json_object_get(g, reals[i].ours)))
             gguf_write_f32(k->w, reals[i].gguf, (float)json_number_value(json_object_get(g, reals[i].ours)));

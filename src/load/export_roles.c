@@ -4,14 +4,14 @@
 static const enum role outside[] = { ROLE_HEAD, ROLE_EMBED };
 
 static const enum role inside[] = {
-    ROLE_NORM_MIXER,
-    ROLE_DN_A_LOG, ROLE_DN_CONV, ROLE_DN_DT_BIAS, ROLE_DN_A, ROLE_DN_B, ROLE_DN_QKV, ROLE_DN_Z, ROLE_DN_NORM,
-    ROLE_DN_OUT,
-    ROLE_EXPERT_DOWN, ROLE_EXPERT_GATE, ROLE_EXPERT_UP, ROLE_ROUTER,
-    ROLE_SHARED_DOWN, ROLE_SHARED_GATE_PROJ, ROLE_SHARED_UP, ROLE_SHARED_GATE,
-    ROLE_DOWN, ROLE_GATE, ROLE_UP,
-    ROLE_NORM_MLP,
-    ROLE_K_NORM, ROLE_K_BIAS, ROLE_K, ROLE_O, ROLE_Q_NORM, ROLE_Q_BIAS, ROLE_Q, ROLE_V_BIAS, ROLE_V,
+    ROLE_NORM_MIXER, ROLE_DN_A_LOG,    ROLE_DN_CONV,     ROLE_DN_DT_BIAS,
+    ROLE_DN_A,       ROLE_DN_B,        ROLE_DN_QKV,      ROLE_DN_Z,
+    ROLE_DN_NORM,    ROLE_DN_OUT,      ROLE_EXPERT_DOWN, ROLE_EXPERT_GATE,
+    ROLE_EXPERT_UP,  ROLE_ROUTER,      ROLE_SHARED_DOWN, ROLE_SHARED_GATE_PROJ,
+    ROLE_SHARED_UP,  ROLE_SHARED_GATE, ROLE_DOWN,        ROLE_GATE,
+    ROLE_UP,         ROLE_NORM_MLP,    ROLE_K_NORM,      ROLE_K_BIAS,
+    ROLE_K,          ROLE_O,           ROLE_Q_NORM,      ROLE_Q_BIAS,
+    ROLE_Q,          ROLE_V_BIAS,      ROLE_V,
 };
 
 static const enum role after_layers[] = { ROLE_OUT_NORM };
@@ -35,8 +35,8 @@ static int each(const struct walk *w, const enum role *list, size_t n, int layer
 
 #define LIST(a) a, sizeof a / sizeof *a
 
-int export_each_role(const struct model *m, int (*fn)(void *user, enum role role, int layer, struct err *e), void *user,
-                     struct err *e)
+int export_each_role(const struct model *m, int (*fn)(void *user, enum role role, int layer, struct err *e),
+                     void *user, struct err *e)
 {
     const struct walk w = { m, fn, user };
     int n = m->shape.n_layer;

@@ -1,7 +1,8 @@
 /*
  * export_tokens.c: tokenizer.* keys of a GGUF from tokenizer.json, in the order of llama.cpp's converter.
  *
- * GGUF says the splitting rule by a name, so only tokenizers with one of the two known expressions can be written.
+ * GGUF says the splitting rule by a name, so only tokenizers with one of the two known expressions can be
+ * written.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@ enum { MAX_TOKENIZER = 256 << 20, TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_D
 static const struct {
     const char *pre, *regex;
 } rules[] = {
-    { "qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-               "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" },
+    { "qwen2",
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+      "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" },
     { "qwen35", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
                 "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" },
 };
@@ -52,9 +54,9 @@ static const char *pre_of(const json_t *root)
 
 struct tokens {
     struct gguf_string *text; /* [n]; a NULL data: no token has this id */
-    int32_t            *type; /* [n] */
-    char               *pads; /* texts of the ids without a token */
-    int64_t             n;
+    int32_t *type;            /* [n] */
+    char *pads;               /* texts of the ids without a token */
+    int64_t n;
 };
 
 static void tokens_free(struct tokens *t)
@@ -84,7 +86,8 @@ static int add_vocabulary(struct tokens *t, json_t *vocab, struct err *e)
 {
     const char *word;
     json_t *id;
-    json_object_foreach(vocab, word, id) {
+    json_object_foreach(vocab, word, id)
+    {
         int64_t i = json_is_integer(id) ? json_integer_value(id) : -1;
         if (i < 0 || i >= t->n)
             return refuse(e, "a token has an id outside the vocabulary");
@@ -127,7 +130,8 @@ static int write_tokens(struct gguf_writer *w, const struct model *m, json_t *ro
     t.text = calloc((size_t)t.n, sizeof *t.text);
     t.type = calloc((size_t)t.n, sizeof *t.type);
     t.pads = malloc((size_t)t.n * 32);
-    int rc = t.text && t.type && t.pads ? 0 : err_set(e, ERR_MEMORY, "no memory for %lld tokens", (long long)t.n);
+    int rc =
+        t.text && t.type && t.pads ? 0 : err_set(e, ERR_MEMORY, "no memory for %lld tokens", (long long)t.n);
     if (!rc)
         rc = add_vocabulary(&t, json_object_get(json_object_get(root, "model"), "vocab"), e);
     if (!rc)
@@ -160,7 +164,8 @@ static char *merge_text(const json_t *merge)
 {
     if (json_is_string(merge))
         return strdup(json_string_value(merge));
-    const char *a = json_string_value(json_array_get(merge, 0)), *b = json_string_value(json_array_get(merge, 1));
+    const char *a = json_string_value(json_array_get(merge, 0)),
+               *b = json_string_value(json_array_get(merge, 1));
     if (json_array_size(merge) != 2 || !a || !b)
         return NULL;
     char *text = malloc(2 * (strlen(a) + strlen(b)) + 2), *end;
@@ -194,13 +199,15 @@ static int write_merges(struct gguf_writer *w, const json_t *merges, struct err 
 
 /* ---- special ids ---- */
 
-/* The id of tokenizer_config's "eos_token" (a string, or an object with content) among the added tokens; -1: none. */
+/* The id of tokenizer_config's "eos_token" (a string, or an object with content) among the added tokens; -1:
+ * none. */
 static int64_t configured_id(const json_t *config, const json_t *added, const char *kind)
 {
     char key[32];
     snprintf(key, sizeof key, "%s_token", kind);
     const json_t *entry = json_object_get(config, key);
-    const char *text = json_is_object(entry) ? json_get_str(entry, "content", NULL) : json_string_value(entry);
+    const char *text =
+        json_is_object(entry) ? json_get_str(entry, "content", NULL) : json_string_value(entry);
     for (size_t i = 0; i < json_array_size(added) && text; i++) {
         const json_t *a = json_array_get(added, i);
         if (!strcmp(json_get_str(a, "content", ""), text))

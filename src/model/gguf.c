@@ -2,11 +2,10 @@
  * gguf.c: reads the header of a GGUF file: metadata keys and the tensor directory. Split files are joined in
  * gguf_split.c, files are written by gguf_write.c, keys are read by value in gguf_keys.c.
  *
- * The header is walked through a window of the file's first bytes. A walk that needs more than the window holds
- * says how much, and the caller comes back with a larger one; nothing is allocated from a count before the bytes
- * it promises were seen to exist.
- * Invariant: every length is compared with the real file before it is used; tensors follow each other without
- * holes and end inside the file.
+ * The header is walked through a window of the file's first bytes. A walk that needs more than the window
+ * holds says how much, and the caller comes back with a larger one; nothing is allocated from a count before
+ * the bytes it promises were seen to exist. Invariant: every length is compared with the real file before it
+ * is used; tensors follow each other without holes and end inside the file.
  */
 #include "model/gguf.h"
 
@@ -32,9 +31,9 @@ enum {
 
 struct cursor {
     const uint8_t *bytes;
-    size_t         n, at; /* window and position */
-    uint64_t       file_bytes;
-    size_t         need;  /* after NEED_MORE: a window that goes further */
+    size_t n, at; /* window and position */
+    uint64_t file_bytes;
+    size_t need; /* after NEED_MORE: a window that goes further */
 };
 
 /* ---- the window ---- */
@@ -216,9 +215,9 @@ static int read_pair(struct cursor *c, struct gguf_pair *pair, struct err *e)
 /* ---- tensors ---- */
 
 struct info { /* a tensor as listed */
-    char          name[MAX_NAME + 1];
+    char name[MAX_NAME + 1];
     struct tensor t; /* offset: relative to the data */
-    uint32_t      ggml_id;
+    uint32_t ggml_id;
 };
 
 static int read_name(struct cursor *c, char *name, struct err *e)
@@ -228,8 +227,8 @@ static int read_name(struct cursor *c, char *name, struct err *e)
     if (rc)
         return rc;
     if (s.len == 0 || s.len > MAX_NAME || memchr(s.data, '\0', s.len))
-        return tensor_file_broken(e, "a tensor's name has %zu bytes; 1 to %d without zeros are allowed", s.len,
-                                  MAX_NAME);
+        return tensor_file_broken(e, "a tensor's name has %zu bytes; 1 to %d without zeros are allowed",
+                                  s.len, MAX_NAME);
     memcpy(name, s.data, s.len);
     name[s.len] = '\0';
     return 0;
@@ -327,8 +326,8 @@ static int check_alignment(struct gguf_meta *m, struct err *e)
     return 0;
 }
 
-/* Moves the offsets of list[0..n) from the data to the file, after checking that they follow each other. A type of
- * unknown size reaches to the next tensor. */
+/* Moves the offsets of list[0..n) from the data to the file, after checking that they follow each other. A
+ * type of unknown size reaches to the next tensor. */
 static int place(struct info *list, uint64_t n, uint64_t data_begin, uint64_t align, uint64_t file_bytes,
                  struct err *e)
 {
@@ -382,7 +381,8 @@ static int survey(struct cursor *c, struct counts *k, struct err *e)
 }
 
 /* Second walk, over a surveyed window: keeps pairs and tensors. */
-static int collect(struct cursor *c, const struct counts *k, struct gguf_meta *m, struct info *list, struct err *e)
+static int collect(struct cursor *c, const struct counts *k, struct gguf_meta *m, struct info *list,
+                   struct err *e)
 {
     struct counts again;
     int rc = read_counts(c, &again, e);
@@ -413,8 +413,8 @@ int gguf_parse(struct gguf_meta **out, struct tensor_build *b, char *window, siz
     struct gguf_meta *m = gguf_meta_new(k.n_pair);
     struct info *list = calloc(k.n_tensor + 1, sizeof *list);
     if (!m || !list)
-        rc = err_set(e, ERR_MEMORY, "no memory for %llu tensors and %llu keys", (unsigned long long)k.n_tensor,
-                     (unsigned long long)k.n_pair);
+        rc = err_set(e, ERR_MEMORY, "no memory for %llu tensors and %llu keys",
+                     (unsigned long long)k.n_tensor, (unsigned long long)k.n_pair);
     else
         rc = collect(&second, &k, m, list, e);
     if (!rc)

@@ -8,11 +8,11 @@
 
 #include "model/gguf_private.h"
 
-struct storage {            /* gguf_meta.private_data */
-    char *window;           /* the header's bytes */
-    int  *by_key;           /* [n_pair] pairs in order of their keys */
+struct storage {  /* gguf_meta.private_data */
+    char *window; /* the header's bytes */
+    int *by_key;  /* [n_pair] pairs in order of their keys */
     struct gguf_string **list;
-    size_t               n_list;
+    size_t n_list;
 };
 
 struct gguf_meta *gguf_meta_new(uint64_t n)
@@ -79,8 +79,8 @@ int gguf_index_keys(struct gguf_meta *m, struct err *e)
     for (int i = 1; i < m->n_pair; i++)
         if (!by_key(&s->by_key[i - 1], &s->by_key[i], m->pair)) {
             const struct gguf_string *key = &m->pair[s->by_key[i]].key;
-            return tensor_file_broken(e, "the key \"%.*s\" is there twice", key->len < 80 ? (int)key->len : 80,
-                                      key->data);
+            return tensor_file_broken(e, "the key \"%.*s\" is there twice",
+                                      key->len < 80 ? (int)key->len : 80, key->data);
         }
     return 0;
 }

@@ -57,7 +57,7 @@ static int add_file(struct gguf_meta **meta, struct tensor_build *b, const char 
     return rc;
 }
 
-struct split { /* what a part says about the whole */
+struct split {                   /* what a part says about the whole */
     int64_t no, count, n_tensor; /* from 0; count 0: not split; -1: not said */
 };
 
@@ -74,7 +74,8 @@ static int read_split(const struct gguf_meta *m, struct split *s, struct err *e)
     return rc;
 }
 
-/* The path of part `no` (from 0) of the same split, into out[strlen(path) + 1]. false: path is no part's name. */
+/* The path of part `no` (from 0) of the same split, into out[strlen(path) + 1]. false: path is no part's
+ * name. */
 static bool part_path(const char *path, int64_t no, int64_t count, char *out)
 {
     size_t n = strlen(path);
@@ -125,8 +126,8 @@ static int add_part(struct tensor_build *b, struct gguf_meta **first, const char
 }
 
 /* path was found to be one part of several: opens all of them afresh, in order. */
-static int open_parts(struct gguf_meta **meta, struct tensor_build *b, const char *path, const struct split *s,
-                      struct err *e)
+static int open_parts(struct gguf_meta **meta, struct tensor_build *b, const char *path,
+                      const struct split *s, struct err *e)
 {
     char *part = malloc(strlen(path) + 1);
     if (!part)
@@ -136,11 +137,11 @@ static int open_parts(struct gguf_meta **meta, struct tensor_build *b, const cha
         if (part_path(path, no, s->count, part)) {
             rc = add_part(b, meta, part, s, no, e);
         } else {
-            err_set(e, ERR_FORMAT, "this is part %lld of %lld, but its name does not say so", (long long)s->no + 1,
-                    (long long)s->count);
+            err_set(e, ERR_FORMAT, "this is part %lld of %lld, but its name does not say so",
+                    (long long)s->no + 1, (long long)s->count);
             err_where(e, "%s", path);
-            err_hint(e, "name the parts NAME-%05lld-of-%05lld.gguf and so on, in one folder", (long long)s->no + 1,
-                     (long long)s->count);
+            err_hint(e, "name the parts NAME-%05lld-of-%05lld.gguf and so on, in one folder",
+                     (long long)s->no + 1, (long long)s->count);
             rc = ERR_FORMAT;
         }
     }

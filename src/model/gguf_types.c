@@ -1,6 +1,6 @@
 /*
- * gguf_types.c: GGUF's tensor type numbers. Formats we decode are rows of quant/qtype.c; here are the names of all
- * others, so that a file which holds one opens, and only using that tensor is refused, by name.
+ * gguf_types.c: GGUF's tensor type numbers. Formats we decode are rows of quant/qtype.c; here are the names
+ * of all others, so that a file which holds one opens, and only using that tensor is refused, by name.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -9,9 +9,9 @@
 #include "model/gguf_private.h"
 
 static const struct {
-    uint32_t    id;
+    uint32_t id;
     const char *name;
-    int         block, bytes; /* 0: the layout is not ours to know */
+    int block, bytes; /* 0: the layout is not ours to know */
 } others[] = {
     { 9, "Q8_1", 32, 36 },
     { 15, "Q8_K", 256, 292 },
@@ -65,8 +65,8 @@ int gguf_tensor_type(struct tensor *t, uint32_t id, struct err *e)
     block_of(id, t->type, &block, &block_bytes);
     if (block && row % block) {
         char number[48];
-        return tensor_file_broken(e, "its rows of %lld are no whole number of %s blocks of %d", (long long)row,
-                                  gguf_ggml_name(id, number, sizeof number), block);
+        return tensor_file_broken(e, "its rows of %lld are no whole number of %s blocks of %d",
+                                  (long long)row, gguf_ggml_name(id, number, sizeof number), block);
     }
     if (block && !checked_mul((uint64_t)(elements / block), (uint64_t)block_bytes, &bytes))
         return tensor_file_broken(e, "its shape needs more bytes than any file has");

@@ -1,9 +1,10 @@
 /*
- * gguf_write.c: writes a GGUF v3 file: keys and tensor headers are collected; then every tensor has its place, and
- * data may come in any order from any thread.
+ * gguf_write.c: writes a GGUF v3 file: keys and tensor headers are collected; then every tensor has its
+ * place, and data may come in any order from any thread.
  *
- * Lives elsewhere: which keys and tensors a model has (load/export_gguf.c), temporary file and rename (base/file.c).
- * Invariant: a file is renamed only when each tensor got exactly the bytes its header promises.
+ * Lives elsewhere: which keys and tensors a model has (load/export_gguf.c), temporary file and rename
+ * (base/file.c). Invariant: a file is renamed only when each tensor got exactly the bytes its header
+ * promises.
  */
 #include <endian.h>
 #include <stdatomic.h>
@@ -18,24 +19,24 @@ enum { VERSION = 3, ALIGNMENT = 32 };
 
 struct bytes { /* a growing buffer */
     uint8_t *at;
-    size_t   used, room;
+    size_t used, room;
 };
 
-struct slot {               /* a tensor's place */
-    uint64_t         offset; /* from the beginning of the data */
-    uint64_t         bytes;  /* without padding */
+struct slot {        /* a tensor's place */
+    uint64_t offset; /* from the beginning of the data */
+    uint64_t bytes;  /* without padding */
     _Atomic uint64_t done;
 };
 
 struct gguf_writer {
     struct file_writer *file;
-    struct bytes        pairs, infos; /* as they will stand in the file */
-    uint64_t            n_pair, n_tensor;
-    struct slot        *slot;         /* [n_tensor] */
-    size_t              slot_room;
-    uint64_t            data_begin;   /* in the file; 0: the header is not written */
-    uint64_t            data_bytes;   /* all tensors with their padding */
-    int                 failed;       /* first ERR_ code of a call without an error argument */
+    struct bytes pairs, infos; /* as they will stand in the file */
+    uint64_t n_pair, n_tensor;
+    struct slot *slot; /* [n_tensor] */
+    size_t slot_room;
+    uint64_t data_begin; /* in the file; 0: the header is not written */
+    uint64_t data_bytes; /* all tensors with their padding */
+    int failed;          /* first ERR_ code of a call without an error argument */
 };
 
 static void put(struct gguf_writer *w, struct bytes *b, const void *data, size_t n)
@@ -183,7 +184,8 @@ static bool room_for_one(struct gguf_writer *w)
     return true;
 }
 
-void gguf_write_tensor(struct gguf_writer *w, const char *name, enum qtype type, const int64_t *dim, int n_dims)
+void gguf_write_tensor(struct gguf_writer *w, const char *name, enum qtype type, const int64_t *dim,
+                       int n_dims)
 {
     struct tensor t = { .n_dims = n_dims };
     int id = qtype_info(type)->ggml_id;
@@ -235,7 +237,8 @@ int gguf_writer_begin(struct gguf_writer *w, struct err *e)
     return rc;
 }
 
-int gguf_writer_put(struct gguf_writer *w, int tensor, uint64_t offset, const void *data, size_t n, struct err *e)
+int gguf_writer_put(struct gguf_writer *w, int tensor, uint64_t offset, const void *data, size_t n,
+                    struct err *e)
 {
     if (!w->data_begin || tensor < 0 || (uint64_t)tensor >= w->n_tensor ||
         !checked_range(offset, n, w->slot[tensor].bytes))
@@ -245,7 +248,8 @@ int gguf_writer_put(struct gguf_writer *w, int tensor, uint64_t offset, const vo
     return file_writer_at(w->file, data, n, w->data_begin + s->offset + offset, e);
 }
 
-/* The last tensor is padded too: the reference reader expects the whole of it. The others' padding are holes. */
+/* The last tensor is padded too: the reference reader expects the whole of it. The others' padding are holes.
+ */
 static int pad_end(struct gguf_writer *w, struct err *e)
 {
     static const uint8_t zero[ALIGNMENT];
@@ -266,8 +270,8 @@ int gguf_writer_commit(struct gguf_writer **wp, struct err *e)
         missing += atomic_load(&w->slot[i].done) != w->slot[i].bytes;
     int rc = 0;
     if (missing)
-        rc = err_set(e, ERR_USAGE, "%llu of %llu tensors are not written completely", (unsigned long long)missing,
-                     (unsigned long long)w->n_tensor);
+        rc = err_set(e, ERR_USAGE, "%llu of %llu tensors are not written completely",
+                     (unsigned long long)missing, (unsigned long long)w->n_tensor);
     if (!rc)
         rc = pad_end(w, e);
     if (!rc)

@@ -2,8 +2,8 @@
  * safetensors.c: reads the headers of safetensors files into a tensor directory.
  *
  * A file is: u64 little-endian N; N bytes of JSON {name: {dtype, shape, data_offsets [begin, end]}}; data.
- * Everything is checked before any of it is used: lengths against the real file, sizes against shapes, and the
- * data must be covered exactly once, so a tensor can never reach outside its file or into another tensor.
+ * Everything is checked before any of it is used: lengths against the real file, sizes against shapes, and
+ * the data must be covered exactly once, so a tensor can never reach outside its file or into another tensor.
  *
  * Lives elsewhere: which files belong to a model (model.c), what the names mean (model.c).
  */
@@ -20,12 +20,12 @@ enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
 /* Bits per element. Types we cannot compute with are listed too, so that their sizes are checked. */
 static const struct {
     const char *name;
-    int         bits;
+    int bits;
 } dtypes[] = {
-    { "BOOL", 8 },    { "U8", 8 },      { "I8", 8 },      { "F8_E5M2", 8 }, { "F8_E4M3", 8 }, { "F8_E8M0", 8 },
-    { "I16", 16 },    { "U16", 16 },    { "F16", 16 },    { "BF16", 16 },   { "I32", 32 },    { "U32", 32 },
-    { "F32", 32 },    { "F64", 64 },    { "I64", 64 },    { "U64", 64 },    { "C64", 64 },    { "F4", 4 },
-    { "F6_E2M3", 6 }, { "F6_E3M2", 6 },
+    { "BOOL", 8 },    { "U8", 8 },   { "I8", 8 },   { "F8_E5M2", 8 }, { "F8_E4M3", 8 },
+    { "F8_E8M0", 8 }, { "I16", 16 }, { "U16", 16 }, { "F16", 16 },    { "BF16", 16 },
+    { "I32", 32 },    { "U32", 32 }, { "F32", 32 }, { "F64", 64 },    { "I64", 64 },
+    { "U64", 64 },    { "C64", 64 }, { "F4", 4 },   { "F6_E2M3", 6 }, { "F6_E3M2", 6 },
 };
 
 static int dtype_bits(const char *name)
@@ -81,7 +81,8 @@ static int check_bytes(const struct tensor *t, const char *dtype, struct err *e)
 }
 
 /* One header entry into *t; offsets become absolute. */
-static int read_entry(struct tensor *t, const json_t *entry, uint64_t data_begin, uint64_t file_bytes, struct err *e)
+static int read_entry(struct tensor *t, const json_t *entry, uint64_t data_begin, uint64_t file_bytes,
+                      struct err *e)
 {
     const char *dtype = json_get_str(entry, "dtype", NULL);
     const json_t *range = json_object_get(entry, "data_offsets");
@@ -105,7 +106,7 @@ static int read_entry(struct tensor *t, const json_t *entry, uint64_t data_begin
 }
 
 struct extent { /* one tensor's bytes, for the check that the data are covered exactly */
-    uint64_t    begin, end;
+    uint64_t begin, end;
     const char *name;
 };
 
@@ -143,17 +144,17 @@ static int check_metadata(json_t *map, struct err *e)
     const char *key;
     json_t *value;
     bool bad = !json_is_object(map);
-    json_object_foreach(map, key, value)
-        bad |= !json_is_string(value);
+    json_object_foreach(map, key, value) bad |= !json_is_string(value);
     return bad ? tensor_file_broken(e, "__metadata__ is not a map from string to string") : 0;
 }
 
-static int read_entries(struct tensor_build *b, json_t *header, struct extent *x, size_t *n, uint64_t data_begin,
-                        uint64_t file_bytes, struct err *e)
+static int read_entries(struct tensor_build *b, json_t *header, struct extent *x, size_t *n,
+                        uint64_t data_begin, uint64_t file_bytes, struct err *e)
 {
     const char *name;
     json_t *entry;
-    json_object_foreach(header, name, entry) {
+    json_object_foreach(header, name, entry)
+    {
         int rc = 0;
         if (!strcmp(name, "__metadata__")) {
             rc = check_metadata(entry, e);

@@ -1,6 +1,6 @@
 /*
- * safetensors_write.c: see safetensors_write.h. Inside a shard tensors of large elements come first, so that each
- * lies at a multiple of its element size, as the official writer does.
+ * safetensors_write.c: see safetensors_write.h. Inside a shard tensors of large elements come first, so that
+ * each lies at a multiple of its element size, as the official writer does.
  */
 #include "model/safetensors_write.h"
 
@@ -18,30 +18,30 @@
 enum { HEADER_ALIGN = 8, MAX_SHARDS = 99999 };
 
 struct slot { /* a tensor's place */
-    char            *name;
-    const char      *dtype; /* borrowed: a literal */
-    int              item_bytes, n_dims;
-    int64_t          dim[TENSOR_MAX_DIMS];
-    uint64_t         bytes;
-    int              shard;
-    uint64_t         offset; /* from the beginning of the shard's data */
+    char *name;
+    const char *dtype; /* borrowed: a literal */
+    int item_bytes, n_dims;
+    int64_t dim[TENSOR_MAX_DIMS];
+    uint64_t bytes;
+    int shard;
+    uint64_t offset; /* from the beginning of the shard's data */
     _Atomic uint64_t done;
 };
 
 struct shard {
     struct file_writer *file;
-    uint64_t            data_begin;
+    uint64_t data_begin;
 };
 
 struct safetensors_writer {
-    char         *folder;
-    uint64_t      shard_bytes;
-    struct slot  *slot;
-    size_t        slot_room;
-    int           n_slot, n_shard;
+    char *folder;
+    uint64_t shard_bytes;
+    struct slot *slot;
+    size_t slot_room;
+    int n_slot, n_shard;
     struct shard *shard;
-    bool          begun;
-    int           failed; /* first ERR_ code of a call without an error argument */
+    bool begun;
+    int failed; /* first ERR_ code of a call without an error argument */
 };
 
 static int item_bytes(const char *dtype)
@@ -50,7 +50,8 @@ static int item_bytes(const char *dtype)
     return info->st_name && info->block == 1 ? info->block_bytes : 0;
 }
 
-int safetensors_writer_open(struct safetensors_writer **out, const char *folder, uint64_t shard_bytes, struct err *e)
+int safetensors_writer_open(struct safetensors_writer **out, const char *folder, uint64_t shard_bytes,
+                            struct err *e)
 {
     struct safetensors_writer *w = calloc(1, sizeof *w);
     if (w)
@@ -77,8 +78,8 @@ static bool room_for_one(struct safetensors_writer *w)
     return true;
 }
 
-int safetensors_write_tensor(struct safetensors_writer *w, const char *name, const char *dtype, const int64_t *dim,
-                             int n_dims)
+int safetensors_write_tensor(struct safetensors_writer *w, const char *name, const char *dtype,
+                             const int64_t *dim, int n_dims)
 {
     struct slot s = { .dtype = dtype, .n_dims = n_dims, .item_bytes = item_bytes(dtype) };
     int64_t elements;
@@ -138,7 +139,8 @@ static json_t *describe(const struct slot *s)
                      (json_int_t)s->offset, (json_int_t)(s->offset + s->bytes));
 }
 
-/* The header text of one shard, padded with spaces; malloc'ed. NULL without memory or when a name is there twice. */
+/* The header text of one shard, padded with spaces; malloc'ed. NULL without memory or when a name is there
+ * twice. */
 static char *header_text(const struct safetensors_writer *w, int shard, size_t *n)
 {
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
@@ -207,8 +209,8 @@ int safetensors_writer_begin(struct safetensors_writer *w, struct err *e)
     return rc;
 }
 
-int safetensors_writer_put(struct safetensors_writer *w, int tensor, uint64_t offset, const void *data, size_t n,
-                           struct err *e)
+int safetensors_writer_put(struct safetensors_writer *w, int tensor, uint64_t offset, const void *data,
+                           size_t n, struct err *e)
 {
     if (!w->begun || tensor < 0 || tensor >= w->n_slot || !checked_range(offset, n, w->slot[tensor].bytes))
         return err_set(e, ERR_USAGE, "data outside what the tensor's header announced");
@@ -230,7 +232,8 @@ static int write_index(const struct safetensors_writer *w, struct err *e)
         json_object_set_new(map, w->slot[i].name, json_string(name));
         total += w->slot[i].bytes;
     }
-    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
+    json_t *index =
+        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
     char *text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(index);
     if (!text)

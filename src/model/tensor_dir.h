@@ -1,6 +1,6 @@
 /*
- * tensor_dir.h: one directory of every tensor in a checkpoint, whatever files it is spread over. Opening reads
- * headers only; every size was checked against the real file lengths.
+ * tensor_dir.h: one directory of every tensor in a checkpoint, whatever files it is spread over. Opening
+ * reads headers only; every size was checked against the real file lengths.
  */
 #ifndef TONNE_MODEL_TENSOR_DIR_H
 #define TONNE_MODEL_TENSOR_DIR_H
@@ -13,29 +13,29 @@
 enum { TENSOR_MAX_DIMS = 8 };
 
 struct tensor {
-    const char *name;      /* owned by the directory */
-    enum qtype  type;      /* QTYPE_NONE: a type we do not know (type_name says which) */
-    const char *type_name; /* as the file spells it */
-    int         n_dims;    /* 0: a scalar */
-    int64_t     dim[TENSOR_MAX_DIMS]; /* row-major: dim[n_dims - 1] is contiguous (GGUF's order reversed) */
-    int         file;      /* index into tensor_dir.file */
-    uint64_t    offset;    /* absolute, in that file */
-    uint64_t    bytes;
+    const char *name;             /* owned by the directory */
+    enum qtype type;              /* QTYPE_NONE: a type we do not know (type_name says which) */
+    const char *type_name;        /* as the file spells it */
+    int n_dims;                   /* 0: a scalar */
+    int64_t dim[TENSOR_MAX_DIMS]; /* row-major: dim[n_dims - 1] is contiguous (GGUF's order reversed) */
+    int file;                     /* index into tensor_dir.file */
+    uint64_t offset;              /* absolute, in that file */
+    uint64_t bytes;
 };
 
 struct tensor_file {
-    char    *path;
-    int      fd;    /* open for reading as long as the directory */
+    char *path;
+    int fd; /* open for reading as long as the directory */
     uint64_t bytes;
 };
 
 struct tensor_dir {
-    struct tensor      *tensor; /* in file order: by file, then offset */
-    int                 n_tensor;
+    struct tensor *tensor; /* in file order: by file, then offset */
+    int n_tensor;
     struct tensor_file *file;
-    int                 n_file;
+    int n_file;
     /* private: names sorted for lookup, string storage */
-    int  *by_name;
+    int *by_name;
     char *strings;
 };
 

@@ -1,6 +1,7 @@
 /*
- * corpus_main.c: main() of a fuzz target built without libFuzzer: runs it on every file of the folder named as the
- * only argument. That makes the corpus a plain test: a crash, a leak or a sanitizer's finding fails it.
+ * corpus_main.c: main() of a fuzz target built without libFuzzer: runs it on every file of the folder named
+ * as the only argument. That makes the corpus a plain test: a crash, a leak or a sanitizer's finding fails
+ * it.
  */
 #include <dirent.h>
 #include <stdint.h>

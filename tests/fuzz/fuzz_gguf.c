@@ -11,7 +11,8 @@ static void check_tensors(const struct tensor_dir *d, uint64_t file_bytes)
     uint64_t at = 0;
     for (int i = 0; i < d->n_tensor; i++) {
         const struct tensor *t = &d->tensor[i];
-        assert(t->offset >= at && (!t->bytes || (t->offset <= file_bytes && t->bytes <= file_bytes - t->offset)));
+        assert(t->offset >= at &&
+               (!t->bytes || (t->offset <= file_bytes && t->bytes <= file_bytes - t->offset)));
         assert(tensor_elements(t) >= 0 && tensor_dir_find(d, t->name) == t);
         at = t->offset + t->bytes;
     }

@@ -12,7 +12,8 @@ static void check(const struct tensor_dir *d, uint64_t file_bytes)
     uint64_t at = 0;
     for (int i = 0; i < d->n_tensor; i++) {
         const struct tensor *t = &d->tensor[i];
-        assert(t->offset >= at && (!t->bytes || (t->offset <= file_bytes && t->bytes <= file_bytes - t->offset)));
+        assert(t->offset >= at &&
+               (!t->bytes || (t->offset <= file_bytes && t->bytes <= file_bytes - t->offset)));
         assert(tensor_elements(t) >= 0 && tensor_dir_find(d, t->name) == t);
         at = t->offset + t->bytes;
     }
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     memcpy(&length, data, 8);
     if (length > n - 8)
-        length = n - 8; /* the reader refuses it before parsing; fuzz on */
+        length = n - 8;              /* the reader refuses it before parsing; fuzz on */
     char *text = malloc(length + 1); /* a block of its own, so that reading beyond its end is seen */
     if (!text || tensor_build_open(&b, &e)) {
         free(text);

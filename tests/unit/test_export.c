@@ -1,6 +1,7 @@
 /*
- * test_export.c: models written in other formats and read back. The tiny checkpoints of every architecture exist in
- * both containers, written by transformers and by an independent converter, so each direction has a judge.
+ * test_export.c: models written in other formats and read back. The tiny checkpoints of every architecture
+ * exist in both containers, written by transformers and by an independent converter, so each direction has a
+ * judge.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,8 +118,8 @@ static void through_format(enum qtype t, int64_t rows, int64_t cols, float *x)
 struct judge {
     const struct model *want, *got;
     const struct model *want_mtp_norms; /* the two norms before MTP's projection; NULL: as want */
-    enum mix            mix;       /* what `got` was written as; MIX_NONE: equal */
-    float               tolerance; /* of vectors, which some transformations round */
+    enum mix mix;                       /* what `got` was written as; MIX_NONE: equal */
+    float tolerance;                    /* of vectors, which some transformations round */
 };
 
 static void compare_matrix(const struct judge *j, enum role role, int layer, int expert)
@@ -178,19 +179,22 @@ static void a_checkpoint_becomes_the_gguf_of_another_converter(void **state)
 {
     (void)state;
     for (int i = 0; i < N_ARCH; i++) {
-        struct model *source = open_tiny(architectures[i], ""), *theirs = open_tiny(architectures[i], ".gguf");
+        struct model *source = open_tiny(architectures[i], ""),
+                     *theirs = open_tiny(architectures[i], ".gguf");
         const char *out = path_of("out.gguf");
         write_as(source, out, MIX_BF16);
         struct model *ours = open_model(out);
         /* The fixture leaves MTP's input norms without the 1 that llama.cpp's converter adds. */
-        compare_models(&(struct judge){ .want = theirs, .got = ours, .want_mtp_norms = source, .tolerance = 1e-6f });
+        compare_models(
+            &(struct judge){ .want = theirs, .got = ours, .want_mtp_norms = source, .tolerance = 1e-6f });
         for (int k = 0; k < theirs->dir->n_tensor; k++) {
             const struct tensor *a = &theirs->dir->tensor[k], *b = tensor_dir_find(ours->dir, a->name);
             if (!b || a->type != b->type)
                 fail_msg("%s: %s is %s, want %s", architectures[i], a->name, b ? b->type_name : "missing",
                          a->type_name);
         }
-        for (int k = 0; k < theirs->gguf->n_pair; k++) { /* every key that their reader needs, with its type */
+        for (int k = 0; k < theirs->gguf->n_pair;
+             k++) { /* every key that their reader needs, with its type */
             const struct gguf_pair *p = &theirs->gguf->pair[k];
             char key[128];
             snprintf(key, sizeof key, "%.*s", (int)p->key.len, p->key.data);
@@ -238,7 +242,8 @@ static void a_gguf_becomes_the_checkpoint_again(void **state)
         struct model *gguf = open_model(middle);
         write_as(gguf, out, MIX_NF4_DQ);
         struct model *written = open_model(out);
-        compare_models(&(struct judge){ .want = source, .got = written, .mix = MIX_NF4_DQ, .tolerance = 1e-6f });
+        compare_models(
+            &(struct judge){ .want = source, .got = written, .mix = MIX_NF4_DQ, .tolerance = 1e-6f });
         assert_string_equal(written->chat_template, source->chat_template);
         model_close(&source);
         model_close(&gguf);
@@ -318,7 +323,8 @@ static void gguf_to_gguf_changes_only_types(void **state)
     unlink(again);
 }
 
-/* FP8 with scales; 4-bit, also with blocks across row ends and fused experts whose blocks fill no group of 256. */
+/* FP8 with scales; 4-bit, also with blocks across row ends and fused experts whose blocks fill no group of
+ * 256. */
 static void quantized_sources_are_decoded(void **state)
 {
     (void)state;

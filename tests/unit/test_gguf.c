@@ -1,4 +1,5 @@
-/* test_gguf.c: the GGUF reader's checks, each with a file that fails it; split files; the writer, read back. */
+/* test_gguf.c: the GGUF reader's checks, each with a file that fails it; split files; the writer, read back.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +32,7 @@ static int remove_folder(void **state)
 
 struct image {
     unsigned char at[4096];
-    size_t        n;
+    size_t n;
 };
 
 static void put(struct image *f, const void *data, size_t n)
@@ -71,8 +72,8 @@ static void put_u32_pair(struct image *f, const char *key, uint32_t v)
     put_int(f, 4, v);
 }
 
-static void put_info(struct image *f, const char *name, uint32_t n_dims, uint64_t ne0, uint64_t ne1, uint32_t type,
-                     uint64_t offset)
+static void put_info(struct image *f, const char *name, uint32_t n_dims, uint64_t ne0, uint64_t ne1,
+                     uint32_t type, uint64_t offset)
 {
     put_text(f, name);
     put_int(f, 4, n_dims);
@@ -235,13 +236,13 @@ static void refuses_wrong_values(void **state)
     put_int(&f, 8, 2);
     expect_refused(&f, "bool");
     static const struct {
-        uint32_t    elem;
-        uint64_t    count;
+        uint32_t elem;
+        uint64_t count;
         const char *what;
     } arrays[] = {
-        { GGUF_ARRAY, 1, "array of arrays" },      { 77, 1, "unknown type 77" },
-        { GGUF_U32, 1ull << 60, "past the end" },  { GGUF_U64, 1ull << 62, "elements" },
-        { GGUF_STRING, 1ull << 61, "more than" },  { GGUF_STRING, 2, "past the end" },
+        { GGUF_ARRAY, 1, "array of arrays" },     { 77, 1, "unknown type 77" },
+        { GGUF_U32, 1ull << 60, "past the end" }, { GGUF_U64, 1ull << 62, "elements" },
+        { GGUF_STRING, 1ull << 61, "more than" }, { GGUF_STRING, 2, "past the end" },
         { GGUF_BOOL, 8, "array of bools" },
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
@@ -273,14 +274,15 @@ static void refuses_wrong_tensors(void **state)
     (void)state;
     static const struct {
         const char *name;
-        uint32_t    n_dims;
-        uint64_t    ne0, ne1;
-        uint32_t    type;
-        uint64_t    offset;
+        uint32_t n_dims;
+        uint64_t ne0, ne1;
+        uint32_t type;
+        uint64_t offset;
         const char *what;
     } one[] = {
         { "", 1, 4, 0, 0, 0, "name has 0 bytes" },
-        { "a23456789a23456789a23456789a23456789a23456789a23456789a23456789a", 1, 4, 0, 0, 0, "name has 64 bytes" },
+        { "a23456789a23456789a23456789a23456789a23456789a23456789a23456789a", 1, 4, 0, 0, 0,
+          "name has 64 bytes" },
         { "x", 5, 4, 1, 0, 0, "5 dimensions" },
         { "x", 2, 4, 1ull << 63, 0, 0, "dimension of" },
         { "x", 2, 1ull << 32, 1ull << 32, 0, 0, "more elements" },
@@ -414,7 +416,8 @@ static int open_split(const char *path, struct err *e)
 static void joins_split_files_from_any_part(void **state)
 {
     (void)state;
-    static const char *const names[3] = { "m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf" };
+    static const char *const names[3] = { "m-00001-of-00003.gguf", "m-00002-of-00003.gguf",
+                                          "m-00003-of-00003.gguf" };
     static const char *const tensors[3] = { NULL, "a", "b" };
     struct image f;
     struct err e;

@@ -27,7 +27,8 @@ static int remove_folder(void **state)
 }
 
 /* Writes a file from its parts; gives its path in a static buffer per slot (0 or 1). */
-static const char *write_file(int slot, uint64_t header_length, const char *header, const void *data, size_t n)
+static const char *write_file(int slot, uint64_t header_length, const char *header, const void *data,
+                              size_t n)
 {
     static char path[2][64];
     snprintf(path[slot], sizeof path[slot], "%s/%d.safetensors", folder, slot);
@@ -93,7 +94,7 @@ static void reads_tensors_in_file_order(void **state)
 /* Entries of the header {"x": ...} and how much data follows; each is wrong in one way. */
 static const struct {
     const char *header;
-    size_t      data_bytes;
+    size_t data_bytes;
     const char *what; /* part of the message */
 } broken[] = {
     { "[1,2]", 0, "does not begin with {" },
@@ -114,11 +115,14 @@ static const struct {
     { "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,\"1\"]}}", 1, "not two offsets" },
     { "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,1]}}", 2, "end before they begin" },
     { "{\"x\":{\"dtype\":\"U8\",\"shape\":[9],\"data_offsets\":[0,9]}}", 8, "outside the file" },
-    { "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,9223372036854775807]}}", 1, "outside the file" },
+    { "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,9223372036854775807]}}", 1,
+      "outside the file" },
     { "{\"x\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[0,3]}}", 3, "need 6 bytes, but it has 3" },
     { "{\"x\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "need 2 bytes" },
-    { "{\"x\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, "more elements" },
-    { "{\"x\":{\"dtype\":\"F64\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", 0, "more elements" },
+    { "{\"x\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
+      "more elements" },
+    { "{\"x\":{\"dtype\":\"F64\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", 0,
+      "more elements" },
     { "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "have a hole" },
     { "{\"x\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
       "\"y\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}",
@@ -145,7 +149,7 @@ static void refuses_broken_lengths(void **state)
 {
     (void)state;
     static const struct {
-        uint64_t    length;
+        uint64_t length;
         const char *what;
     } lengths[] = {
         { 100000001, "more than the format allows" },
