@@ -6,6 +6,18 @@
 /* Fills w from n blocks at p; codes of absent blocks are 0, their scales finite. */
 typedef void (*decode512_fn)(struct codes512 *w, const uint8_t *p, int n);
 
+/* The last n < 8 blocks of a row; once for all formats and tile shapes, as it is long and seldom runs. */
+static __attribute__((noinline)) void sum_tail(decode512_fn decode, const uint8_t *p, int n, const struct q8_row *x,
+                                               int64_t b, int n_cols, __m512 *sum)
+{
+    struct codes512 w;
+    decode(&w, p, n);
+    for (int c = 0; c < n_cols; c++) {
+        sum[c] = _mm512_setzero_ps();
+        add_signed_blocks512(&w, n, &x[c], b, 1, &sum[c]);
+    }
+}
+
 INLINED void block_rows(const struct dot_tile *t, int n_cols, int block_bytes, decode512_fn decode)
 {
     struct q8_row x[DOT_MAX_COLS];
@@ -24,8 +36,11 @@ INLINED void block_rows(const struct dot_tile *t, int n_cols, int block_bytes, d
             add_signed_blocks512(&w, 8, x, b, n_cols, acc);
         }
         if (b < n_block) {
-            decode(&w, p, (int)(n_block - b));
-            add_signed_blocks512(&w, (int)(n_block - b), x, b, n_cols, acc);
+            __m512 tail[DOT_MAX_COLS];
+            sum_tail(decode, p, (int)(n_block - b), x, b, n_cols, tail);
+            UNROLLED
+            for (int c = 0; c < n_cols; c++)
+                acc[c] = _mm512_add_ps(acc[c], tail[c]);
         }
         UNROLLED
         for (int c = 0; c < n_cols; c++)
