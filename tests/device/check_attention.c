@@ -38,16 +38,8 @@ static size_t out_row(const struct layer *l)
 
 static struct layer draw_layer(struct check *c, enum qtype type, bool exact_keys, int max_length)
 {
-    static const int heads[][2] = {
-        {1,   1},
-        { 2,  1},
-        { 4,  2},
-        { 8,  8},
-        { 16, 1},
-        { 28, 4},
-        { 6,  2},
-        { 40, 1}
-    };
+    static const int heads[][2] = { { 1, 1 },  { 2, 1 },  { 4, 2 }, { 8, 8 },
+                                    { 16, 1 }, { 28, 4 }, { 6, 2 }, { 40, 1 } };
     static const int width[] = { 64, 128, 256, 8, 16, 24, 80, 10 };
     struct layer l = { .type = type, .gated = check_int(c, 0, 1) };
     int h = check_int(c, 0, 7);
@@ -77,6 +69,18 @@ enum cut { CUT_WHOLE, CUT_SINGLE, CUT_RANDOM };
 static void copy_rows(float *to, const float *from, size_t row, size_t begin, size_t n, size_t at)
 {
     memcpy(to + at * row, from + begin * row, n * row * sizeof *to);
+}
+
+/* As a snapshot does: the beginning of the cache goes to another one, here of another capacity. */
+static void move_cache(struct check *c, struct device *dev, const struct layer *l, struct kv_cache *kv,
+                       int used)
+{
+    int capacity = kv->capacity + check_int(c, 0, 300);
+    size_t bytes = dev->ops->kv_bytes(l->type, capacity, l->n_head_kv, l->d_head);
+    void *to = check_alloc(c, bytes, 4);
+    memset(to, 0xff, bytes);
+    memcpy(to, kv->data, dev->ops->kv_bytes(l->type, used, l->n_head_kv, l->d_head));
+    *kv = (struct kv_cache){ l->type, to, capacity };
 }
 
 /* Feeds all sessions to the device, some rows of each in every call; out[i] are the results of session i. */
@@ -122,6 +126,9 @@ static void feed(struct check *c, struct device *dev, const struct layer *l, enu
             done[i] += span[s++].n_rows;
         }
         left -= rows;
+        int moved = check_int(c, 0, 3 * l->n_session);
+        if (cut == CUT_RANDOM && moved < l->n_session)
+            move_cache(c, dev, l, &kv[moved], done[moved]);
     }
 }
 
@@ -152,7 +159,7 @@ static void check_layer(struct check *c, struct device *ref, const struct check_
 {
     float *want[MAX_SPAN], *first[MAX_SPAN] = { NULL }, *got[MAX_SPAN];
     new_outputs(c, l, want);
-    feed(c, ref, l, CUT_WHOLE, want);
+    feed(c, ref, l, CUT_RANDOM, want);
     double bound = bound_of(l, exact_keys);
     for (int i = 0; i < n_cpu; i++) {
         new_outputs(c, l, got);
@@ -192,7 +199,7 @@ static void bench(struct check *c, const struct check_cpu *cpu)
     for (int i = 0; i < 2; i++) {
         struct attention_span span = { 0, i ? ROWS : 1, i ? 0 : CTX - 1, kv };
         struct timed t = {
-            cpu->dev, {y, q, k, v, &w, &span, freq, 1, 1e-6f, 1, span.n_rows, HEADS, KV, D, 64, true}
+            cpu->dev, { y, q, k, v, &w, &span, freq, 1, 1e-6f, 1, span.n_rows, HEADS, KV, D, 64, true }
         };
         snprintf(name, sizeof name, "%s, %d row(s) at %d", cpu->name, span.n_rows, span.pos);
         check_time(c, name, run_timed, &t, i ? 0 : (double)bytes);
