@@ -77,8 +77,9 @@ static int stats(struct chat *c, const char *argument, struct err *e)
            rate(c->n_prompt, c->prompt_seconds), c->n_reused);
     printf("answer    %d tokens, %.1f tokens/s\n", c->n_answer, rate(c->n_answer, c->answer_seconds));
     printf("context   %d of %d tokens\n", session_position(c->setup.session), session_ctx(c->setup.session));
-    printf("memory    %.1f MiB at most: %.1f weights, %.1f session\n", (double)mem_peak_rss() / (1 << 20),
-           (double)c->setup.weights->bytes / (1 << 20), (double)session_bytes(c->setup.session) / (1 << 20));
+    printf("memory    %.1f MiB at most; weights %.1f, reserved for the session %.1f\n",
+           (double)mem_peak_rss() / (1 << 20), (double)c->setup.weights->bytes / (1 << 20),
+           (double)session_bytes(c->setup.session) / (1 << 20));
     return 0;
 }
 
@@ -91,13 +92,13 @@ static int quit(struct chat *c, const char *argument, struct err *e)
 }
 
 static const struct word words[] = {
-    {"help",    "",     "show this list",                        help      },
-    { "new",    "",     "start again; the system message stays", new_talk  },
-    { "system", "TEXT", "set the system message, or show it",    set_system},
-    { "save",   "FILE", "write the conversation to FILE",        save      },
-    { "load",   "FILE", "go on with a saved conversation",       load      },
-    { "stats",  "",     "speeds and memory",                     stats     },
-    { "quit",   "",     "end (also Ctrl-D)",                     quit      },
+    { "help", "", "show this list", help },
+    { "new", "", "start again; the system message stays", new_talk },
+    { "system", "TEXT", "set the system message, or show it", set_system },
+    { "save", "FILE", "write the conversation to FILE", save },
+    { "load", "FILE", "go on with a saved conversation", load },
+    { "stats", "", "speeds and memory", stats },
+    { "quit", "", "end (also Ctrl-D)", quit },
 };
 enum { N_WORDS = sizeof words / sizeof *words };
 
@@ -261,6 +262,6 @@ const struct command command_chat = {
             "  tonne chat Qwen3-30B-A3B --system \"Answer in one sentence.\" --no-think\n",
     .min_words = 1,
     .max_words = 1,
-    .group = {&options_prompt, &options_sampling, &options_run, &options_model},
+    .group = { &options_prompt, &options_sampling, &options_run, &options_model },
     .run = chat,
 };

@@ -312,11 +312,9 @@ static int inspect(const struct args *a, struct err *e)
 }
 
 /* clang-format off: a table */
-static const struct option own[] = {
-    OPT_FLAG("tensors", tensors, 1, "list every tensor"),
-    OPT_FLAG("json", json, 1, "print one JSON object"),
-    { 0 }
-};
+static const struct option own[] = { OPT_FLAG("tensors", tensors, 1, "list every tensor"),
+                                     OPT_FLAG("json", json, 1, "print one JSON object"),
+                                     { 0 } };
 /* clang-format on */
 static const struct option_group group = { "Output", own };
 

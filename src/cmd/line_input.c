@@ -33,7 +33,8 @@ static unsigned char drop_line(EditLine *el, int ch)
     el_cursor(el, (int)(li->lastchar - li->cursor));
     li = el_line(el);
     el_deletestr(el, (int)(li->lastchar - li->buffer));
-    fputs("^C", stdout);
+    fputs("^C\n", stdout);
+    el_insertstr(el, "\n"); /* an empty text would read as the end of input */
     return CC_NEWLINE;
 }
 
@@ -64,10 +65,10 @@ static void find_history(struct line_input *in)
 static void open_editor(struct line_input *in)
 {
     HistEvent ev;
-    in->el = el_init("tonne", stdin, stdout, stderr);
     in->history = history_init();
-    if (!in->el || !in->history)
-        return;
+    in->el = in->history ? el_init("tonne", stdin, stdout, stderr) : NULL;
+    if (!in->el)
+        return; /* plain lines will do */
     find_history(in);
     history(in->history, &ev, H_SETSIZE, HISTORY_LINES);
     history(in->history, &ev, H_SETUNIQUE, 1);
@@ -106,6 +107,7 @@ void line_input_close(struct line_input **inp)
     free(in);
 }
 
+/* libedit's line with its end cut off, in memory of our own. */
 static const char *read_edited(struct line_input *in, size_t *n)
 {
     int count = 0;
@@ -114,9 +116,11 @@ static const char *read_edited(struct line_input *in, size_t *n)
     if (!line || count <= 0)
         return NULL;
     *n = strcspn(line, "\n");
-    if (*n > 0 && in->history)
+    if (*n > 0)
         history(in->history, &ev, H_ENTER, line);
-    return line;
+    free(in->line);
+    in->line = strndup(line, *n);
+    return in->line;
 }
 
 const char *line_input_read(struct line_input *in, size_t *n)

@@ -14,7 +14,7 @@
 static const struct option model_table[] = {
     OPT_TEXT("type", "TYPE", type, "quantize while loading: q4_k_m, q8_0, nf4, nf4-dq, bf16, ..."),
     OPT_COUNT("threads", "N", threads, 1, 1024,
-             "CPU threads (default: the physical cores this process may use)"),
+              "CPU threads (default: the physical cores this process may use)"),
     OPT_TEXT("cpu", "SET", cpu, "use at most plain, avx2 or avx512 instructions (for diagnosis)"),
     OPT_FLAG("exact", exact, 1, "multiply with float32 activations: slower, for comparisons"),
     { 0 }
@@ -46,7 +46,7 @@ static const struct option sampling_table[] = {
     OPT_REAL("frequency-penalty", "X", frequency_penalty, -100, 100, "the same, X per occurrence"),
     { "logit-bias", "ID=X", OPTION_BIAS, 0, 0, 0, 0, "add X to the logit of token ID (may be repeated)" },
     { "seed", "N", OPTION_SEED, 0, 0, 0, 0,
-             "the same seed gives the same text (default: a new one each time)" },
+      "the same seed gives the same text (default: a new one each time)" },
     { 0 }
 };
 /* clang-format on */

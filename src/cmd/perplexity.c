@@ -316,6 +316,6 @@ const struct command command_perplexity = {
             "  tonne perplexity Qwen3-30B-A3B --type q4_k_m --reference Qwen3-30B-A3B --file alice.txt\n",
     .min_words = 1,
     .max_words = 1,
-    .group = {&group, &options_model},
+    .group = { &group, &options_model },
     .run = perplexity,
 };

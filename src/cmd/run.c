@@ -267,6 +267,6 @@ const struct command command_run = {
             "  tonne run Qwen3-30B-A3B --file question.txt --json --seed 7 --ctx 32K\n",
     .min_words = 1,
     .max_words = 2,
-    .group = {&group, &options_prompt, &options_sampling, &options_run, &options_model},
+    .group = { &group, &options_prompt, &options_sampling, &options_run, &options_model },
     .run = run,
 };

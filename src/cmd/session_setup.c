@@ -67,12 +67,10 @@ static int sampling_from_gguf(struct sampler_options *o, const struct gguf_meta 
     const struct {
         const char *key;
         float *field;
-    } reals[] = {
-        {"general.sampling.temp",            &o->temperature       },
-        { "general.sampling.top_p",          &o->top_p             },
-        { "general.sampling.min_p",          &o->min_p             },
-        { "general.sampling.penalty_repeat", &o->repetition_penalty}
-    };
+    } reals[] = { { "general.sampling.temp", &o->temperature },
+                  { "general.sampling.top_p", &o->top_p },
+                  { "general.sampling.min_p", &o->min_p },
+                  { "general.sampling.penalty_repeat", &o->repetition_penalty } };
     int64_t top_k;
     int rc = gguf_get_int(m, "general.sampling.top_k", 0, INT32_MAX, o->top_k, &top_k, e);
     for (size_t i = 0; i < sizeof reals / sizeof *reals && !rc; i++) {
