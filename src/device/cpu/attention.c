@@ -84,32 +84,41 @@ static size_t max_queries(const struct device_limits *l)
     return l->n_head > TILE_QUERIES ? (size_t)l->n_head : TILE_QUERIES;
 }
 
+static void work_carve(struct tile_work *w, const struct device_limits *l, struct arena *a)
+{
+    size_t n = max_queries(l) * sizeof(float), d = panel_width(l->d_head);
+    w->q = arena_take(a, n * d);
+    w->score = arena_take(a, n * KV_BLOCK);
+    w->part = arena_take(a, n * d);
+    w->out = arena_take(a, n * d);
+    w->max = arena_take(a, n);
+    w->sum = arena_take(a, n);
+    w->out_max = arena_take(a, n);
+    w->out_sum = arena_take(a, n);
+    w->turn = arena_take(a, d * sizeof(float));
+}
+
 static struct tile_work work_at(const struct cpu_device *c, int thread)
 {
-    size_t n = max_queries(&c->limits), d = panel_width(c->limits.d_head);
+    const struct attention_scratch *s = &c->attention;
+    struct arena a = { .base = s->work + (size_t)thread * s->work_bytes, .capacity = s->work_bytes };
     struct tile_work w;
-    w.q = c->attention.work + (size_t)thread * c->attention.work_floats;
-    w.score = w.q + n * d;
-    w.part = w.score + n * KV_BLOCK;
-    w.out = w.part + n * d;
-    w.max = w.out + n * d;
-    w.sum = w.max + n;
-    w.out_max = w.sum + n;
-    w.out_sum = w.out_max + n;
-    w.turn = w.out_sum + n;
+    work_carve(&w, &c->limits, &a);
     return w;
 }
 
 void attention_carve(struct cpu_device *c, struct arena *a)
 {
     const struct device_limits *l = &c->limits;
-    size_t n = max_queries(l), d = panel_width(l->d_head), slots = (size_t)block_count(l->max_ctx);
+    size_t slots = (size_t)block_count(l->max_ctx), result = panel_width(l->d_head) + 2;
+    struct arena one = { 0 };
+    struct tile_work w;
+    work_carve(&w, l, &one);
     c->attention.partial_slots = slots > MIN_SLOTS ? slots : MIN_SLOTS;
     c->attention.partial =
-        arena_take(a, c->attention.partial_slots * (size_t)l->n_head * (d + 2) * sizeof(float));
-    c->attention.work_floats = align_up(n * (3 * d + KV_BLOCK + 4) + d, VEC_LANES);
-    c->attention.work =
-        arena_take(a, (size_t)threads_count(c->threads) * c->attention.work_floats * sizeof(float));
+        arena_take(a, c->attention.partial_slots * (size_t)l->n_head * result * sizeof(float));
+    c->attention.work_bytes = align_up(one.used, ARENA_ALIGN);
+    c->attention.work = arena_take(a, (size_t)threads_count(c->threads) * c->attention.work_bytes);
 }
 
 /* ---- the cache ---- */

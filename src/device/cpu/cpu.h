@@ -27,14 +27,15 @@ struct matmul_scratch { /* matmul.c, moe.c */
 struct attention_scratch { /* attention.c */
     float *partial;       /* results of blocks of positions: [partial_slots][n_head][output, max, sum] */
     size_t partial_slots; /* (row, block) pairs */
-    float *work;          /* per thread: queries, scores and outputs of a tile */
-    size_t work_floats;   /* per thread */
+    char  *work;          /* per thread: queries, scores and outputs of a tile */
+    size_t work_bytes;    /* per thread */
 };
 
 enum { CPU_MAX_TAPS = 16 }; /* the longest convolution of DeltaNet layers; reserve refuses more */
 
 struct delta_net_scratch { /* delta_net.c */
-    float *chunk;       /* per thread: the matrices of one chunk of 64 */
+    char  *work;       /* per thread: the matrices of one chunk of 64 */
+    size_t work_bytes; /* per thread */
 };
 
 struct cpu_device {

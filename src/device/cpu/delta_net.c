@@ -37,6 +37,9 @@ struct delta_head {
 };
 
 struct chunk_work {
+    float
+        *k; /* [CHUNK][d_k] the chunk's keys; rows of qkv lie at powers of two, where they evict each other */
+    float *q;       /* [CHUNK][d_k] */
     float *kt;      /* [d_k][CHUNK] keys as columns */
     float *a;       /* [CHUNK][CHUNK] -A */
     float *p;       /* [CHUNK][CHUNK] P */
@@ -50,33 +53,36 @@ static size_t widest_head(const struct device_limits *l)
     return (size_t)(l->d_k > l->d_v ? l->d_k : l->d_v);
 }
 
-static size_t work_floats(const struct device_limits *l)
+static void work_carve(struct chunk_work *w, const struct device_limits *l, struct arena *a)
 {
-    size_t taps = l->conv_kernel > 0 ? (size_t)l->conv_kernel : 1;
-    size_t n =
-        CHUNK * (size_t)l->d_k + 2 * CHUNK * CHUNK + 2 * CHUNK * (size_t)l->d_v + taps * widest_head(l);
-    return align_up(n, VEC_LANES);
+    size_t rows = CHUNK * sizeof(float), taps = (size_t)(l->conv_kernel > 0 ? l->conv_kernel : 1);
+    w->k = arena_take(a, rows * (size_t)l->d_k);
+    w->q = arena_take(a, rows * (size_t)l->d_k);
+    w->kt = arena_take(a, rows * (size_t)l->d_k);
+    w->a = arena_take(a, rows * CHUNK);
+    w->p = arena_take(a, rows * CHUNK);
+    w->read = arena_take(a, rows * (size_t)l->d_v);
+    w->d = arena_take(a, rows * (size_t)l->d_v);
+    w->history = arena_take(a, taps * widest_head(l) * sizeof(float));
 }
 
 static struct chunk_work work_at(const struct cpu_device *c, int thread)
 {
-    const struct device_limits *l = &c->limits;
+    const struct delta_net_scratch *s = &c->delta_net;
+    struct arena a = { .base = s->work + (size_t)thread * s->work_bytes, .capacity = s->work_bytes };
     struct chunk_work w;
-    w.kt = c->delta_net.chunk + (size_t)thread * work_floats(l);
-    w.a = w.kt + CHUNK * (size_t)l->d_k;
-    w.p = w.a + CHUNK * CHUNK;
-    w.read = w.p + CHUNK * CHUNK;
-    w.d = w.read + CHUNK * (size_t)l->d_v;
-    w.history = w.d + CHUNK * (size_t)l->d_v;
+    work_carve(&w, &c->limits, &a);
     return w;
 }
 
 void delta_net_carve(struct cpu_device *c, struct arena *a)
 {
-    c->delta_net.chunk = NULL;
+    struct arena one = { 0 };
+    struct chunk_work w;
     if (c->limits.n_v_head > 0)
-        c->delta_net.chunk =
-            arena_take(a, (size_t)threads_count(c->threads) * work_floats(&c->limits) * sizeof(float));
+        work_carve(&w, &c->limits, &one);
+    c->delta_net.work_bytes = align_up(one.used, ARENA_ALIGN);
+    c->delta_net.work = arena_take(a, (size_t)threads_count(c->threads) * c->delta_net.work_bytes);
 }
 
 /* ---- convolution and L2 norm, by heads ---- */
@@ -181,19 +187,21 @@ static void run_steps(const struct delta_head *h, int first, int n)
     }
 }
 
-/* kt[d_k][CHUNK] = the chunk's keys as columns, zero beyond n. */
-static void transpose_keys(const struct delta_head *h, int first, int n, float *kt)
+/* Copies the chunk's keys and queries; kt gets the keys as columns, zero beyond n. */
+static void gather_rows(const struct delta_head *h, int first, int n, const struct chunk_work *w)
 {
-    for (int i = 0; i < h->a->d_k; i++) {
-        float *column = kt + (size_t)i * CHUNK;
-        for (int t = 0; t < n; t++)
-            column[t] = h->k[(size_t)(first + t) * h->conv_dim + (size_t)i];
-        for (int t = n; t < CHUNK; t++)
-            column[t] = 0;
+    size_t d_k = (size_t)h->a->d_k;
+    for (size_t t = 0; t < (size_t)n; t++) {
+        size_t at = ((size_t)first + t) * h->conv_dim;
+        memcpy(w->k + t * d_k, h->k + at, d_k * sizeof *w->k);
+        memcpy(w->q + t * d_k, h->q + at, d_k * sizeof *w->q);
     }
+    for (size_t i = 0; i < d_k; i++)
+        for (size_t t = 0; t < CHUNK; t++)
+            w->kt[i * CHUNK + t] = t < (size_t)n ? w->k[t * d_k + i] : 0.0f;
 }
 
-/* c[n][c_row] = x[n][d_k] b[d_k][cols]; x are rows of q or k. */
+/* c[n][c_row] = x[n][d_k] b[d_k][cols]; x are the chunk's q or k. */
 static void times_rows(const struct delta_head *h, const float *x, int n, const float *b, size_t b_row,
                        int cols, float *c, size_t c_row)
 {
@@ -201,7 +209,7 @@ static void times_rows(const struct delta_head *h, const float *x, int n, const 
                           .a = x,
                           .b = b,
                           .c_row = c_row,
-                          .a_row = h->conv_dim,
+                          .a_row = (size_t)h->a->d_k,
                           .b_row = b_row,
                           .b_panel = VEC_LANES,
                           .rows = n,
@@ -215,10 +223,8 @@ static void chunk_matrices(const struct delta_head *h, int first, int n, const d
                            const struct chunk_work *w)
 {
     int cols = (int)align_up((size_t)n, VEC_LANES);
-    size_t at = (size_t)first * h->conv_dim;
-    transpose_keys(h, first, n, w->kt);
-    times_rows(h, h->k + at, n, w->kt, CHUNK, cols, w->a, CHUNK);
-    times_rows(h, h->q + at, n, w->kt, CHUNK, cols, w->p, CHUNK);
+    times_rows(h, w->k, n, w->kt, CHUNK, cols, w->a, CHUNK);
+    times_rows(h, w->q, n, w->kt, CHUNK, cols, w->p, CHUNK);
     for (int i = 0; i < n; i++) {
         float decay[CHUNK], *a = w->a + (size_t)i * CHUNK, *p = w->p + (size_t)i * CHUNK;
         float beta = beta_of(h, first + i);
@@ -273,9 +279,10 @@ static void run_chunk(const struct delta_head *h, int first, int n, const struct
     float *out = h->out + (size_t)first * h->out_dim;
     for (int i = 0; i < n; i++)
         c[i] = total += (double)log_decay(h, first + i);
+    gather_rows(h, first, n, w);
     chunk_matrices(h, first, n, c, w);
-    times_rows(h, h->k + at, n, h->state, row, h->cols, w->read, row);
-    times_rows(h, h->q + at, n, h->state, row, h->cols, out, h->out_dim);
+    times_rows(h, w->k, n, h->state, row, h->cols, w->read, row);
+    times_rows(h, w->q, n, h->state, row, h->cols, out, h->out_dim);
     for (int i = 0; i < n; i++) {
         const float *v = h->v + at + (size_t)i * h->conv_dim, *read = w->read + (size_t)i * row;
         float decay = expf((float)c[i]), beta = beta_of(h, first + i), *d = w->d + (size_t)i * row;
