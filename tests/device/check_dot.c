@@ -1,6 +1,6 @@
 /*
- * check_dot.c: every kernel of dot.c's table against the format's own decode, products summed in double; every
- * tile shape must give the same bits. With --bench: speed from cache and from RAM beside a plain read.
+ * check_dot.c: every kernel of dot.c's table against the format's own decode, products summed in double;
+ * every tile shape must give the same bits. With --bench: speed from cache and from RAM beside a plain read.
  */
 #include <math.h>
 #include <stdio.h>
@@ -20,10 +20,10 @@ enum { COLS = DOT_MAX_COLS };
 
 struct dot_case {
     const struct dot_kernel *k;
-    struct qmat  w;          /* the slice under test */
-    int          n_rows;
-    const void  *x[COLS];    /* as the kernel takes them */
-    float       *value[COLS]; /* the same as f32 [cols] */
+    struct qmat w; /* the slice under test */
+    int n_rows;
+    const void *x[COLS]; /* as the kernel takes them */
+    float *value[COLS];  /* the same as f32 [cols] */
 };
 
 /* Random codes of any bit pattern, with sane scales: encoders leave corners of a format unused. */
@@ -31,14 +31,15 @@ static void randomize_blocks(struct check *c, const struct qmat *w)
 {
     static const struct {
         enum qtype type;
-        int        at[2]; /* f16 fields of a block; -1: none */
+        int at[2]; /* f16 fields of a block; -1: none */
     } halves[] = {
-        { QTYPE_Q4_0, { 0, -1 } },   { QTYPE_Q5_0, { 0, -1 } },   { QTYPE_Q8_0, { 0, -1 } }, { QTYPE_Q4_K, { 0, 2 } },
-        { QTYPE_Q5_K, { 0, 2 } },    { QTYPE_Q6_K, { 208, -1 } }, { QTYPE_IQ4_NL, { 0, -1 } },
-        { QTYPE_IQ4_XS, { 0, -1 } },
+        { QTYPE_Q4_0, { 0, -1 } },   { QTYPE_Q5_0, { 0, -1 } },   { QTYPE_Q8_0, { 0, -1 } },
+        { QTYPE_Q4_K, { 0, 2 } },    { QTYPE_Q5_K, { 0, 2 } },    { QTYPE_Q6_K, { 208, -1 } },
+        { QTYPE_IQ4_NL, { 0, -1 } }, { QTYPE_IQ4_XS, { 0, -1 } },
     };
     const struct qtype_info *info = qtype_info(w->type);
-    uint8_t *p = (uint8_t *)(uintptr_t)w->data, *end = p + (size_t)w->rows * qtype_row_bytes(w->type, w->cols);
+    uint8_t *p = (uint8_t *)(uintptr_t)w->data,
+            *end = p + (size_t)w->rows * qtype_row_bytes(w->type, w->cols);
     for (; p < end; p += info->block_bytes) {
         for (int i = 0; i < info->block_bytes; i++)
             p[i] = (uint8_t)check_bits(c);
@@ -53,7 +54,8 @@ static void randomize_blocks(struct check *c, const struct qmat *w)
 
 static bool has_codes_of_any_kind(enum qtype t)
 {
-    return qtype_info(t)->act == QACT_Q8 || t == QTYPE_NF4 || t == QTYPE_NF4_DQ || t == QTYPE_FP4 || t == QTYPE_FP4_DQ;
+    return qtype_info(t)->act == QACT_Q8 || t == QTYPE_NF4 || t == QTYPE_NF4_DQ || t == QTYPE_FP4 ||
+           t == QTYPE_FP4_DQ;
 }
 
 static void make_columns(struct check *c, struct dot_case *d)
@@ -82,12 +84,14 @@ static double minimum_at(const struct qmat *w, int64_t row, int64_t k)
 {
     if (w->type != QTYPE_Q4_K && w->type != QTYPE_Q5_K)
         return 0;
-    const uint8_t *block = (const uint8_t *)w->data + (size_t)(w->row0 + row) * qtype_row_bytes(w->type, w->cols) +
+    const uint8_t *block = (const uint8_t *)w->data +
+                           (size_t)(w->row0 + row) * qtype_row_bytes(w->type, w->cols) +
                            (size_t)(k / K_BLOCK) * (size_t)qtype_info(w->type)->block_bytes;
     return fabs((double)f16_at(block + 2) * k_min(block + 4, (int)(k % K_BLOCK / 32)));
 }
 
-/* Roundings on a product's way into the result, at most: its own, those of its lane's sum, of the lanes' sum. */
+/* Roundings on a product's way into the result, at most: its own, those of its lane's sum, of the lanes' sum.
+ */
 static double roundings(const struct dot_kernel *k, int64_t cols)
 {
     return k->act == QACT_Q8 ? 18 + (double)(cols / 256) : 10 + (double)(cols / 16);
@@ -113,7 +117,8 @@ static void expect(struct check *c, const struct dot_case *d, float *want, doubl
     }
 }
 
-/* Every number of columns, rows in pieces of one to three: the bits of the whole tile, and nothing beside it. */
+/* Every number of columns, rows in pieces of one to three: the bits of the whole tile, and nothing beside it.
+ */
 static void check_tiles(struct check *c, const struct dot_case *d, const float *whole)
 {
     size_t stride = (size_t)d->n_rows + 3;
@@ -125,7 +130,8 @@ static void check_tiles(struct check *c, const struct dot_case *d, const float *
             d->k->run(&d->w, r, n, d->x + first, n_cols, y + r, stride);
         }
         for (int i = 0; i < n_cols; i++) {
-            const float *want = whole + (size_t)(first + i) * (size_t)d->n_rows, *got = y + (size_t)i * stride;
+            const float *want = whole + (size_t)(first + i) * (size_t)d->n_rows,
+                        *got = y + (size_t)i * stride;
             if (!check_same(c, "tile", want, got, (size_t)d->n_rows * sizeof *got))
                 return;
             for (size_t r = (size_t)d->n_rows; r < stride; r++)
@@ -135,9 +141,11 @@ static void check_tiles(struct check *c, const struct dot_case *d, const float *
     }
 }
 
-static void run_case(struct check *c, const struct dot_kernel *k, int64_t row0, int n_rows, int64_t cols, bool raw)
+static void run_case(struct check *c, const struct dot_kernel *k, int64_t row0, int n_rows, int64_t cols,
+                     bool raw)
 {
-    if (!check_case(c, "%s [%lld+%d][%lld]%s", k->name, (long long)row0, n_rows, (long long)cols, raw ? " raw" : ""))
+    if (!check_case(c, "%s [%lld+%d][%lld]%s", k->name, (long long)row0, n_rows, (long long)cols,
+                    raw ? " raw" : ""))
         return;
     struct qmat all = check_qmat(c, k->type, row0 + n_rows, cols, 0.05f);
     if (raw)
@@ -173,8 +181,8 @@ static void run_nan_case(struct check *c, const struct dot_kernel *k)
 
 static void run_kernel(struct check *c, const struct dot_kernel *k)
 {
-    static const int64_t lengths[] = { 1, 7, 16, 31, 32, 33, 64, 96, 100, 128, 130, 192, 224, 256, 260, 288, 512, 768,
-                                       1000, 1056, 2048, 4096 };
+    static const int64_t lengths[] = { 1,   7,   16,  31,  32,  33,  64,  96,   100,  128,  130,
+                                       192, 224, 256, 260, 288, 512, 768, 1000, 1056, 2048, 4096 };
     static const int counts[] = { 1, 2, 3, 7, 33 };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (size_t r = 0; r < sizeof counts / sizeof *counts; r++) {
@@ -195,24 +203,26 @@ static const size_t l2_bytes = 256 << 10, ram_bytes = (size_t)256 << 20;
 
 struct speed {
     const struct dot_kernel *k; /* NULL: read */
-    struct qmat  w;
-    const void  *x[COLS];
-    int          n_cols;
-    float       *y;
-    const void  *data;
-    size_t       bytes;
+    struct qmat w;
+    const void *x[COLS];
+    int n_cols;
+    float *y;
+    const void *data;
+    size_t bytes;
 };
 
 /* All of 256 bytes, in registers. */
 static uint64_t read_256(const char *p)
 {
-    typedef uint64_t vec __attribute__((vector_size(16)));
-    vec a[4], sum = { 0 };
-    for (int i = 0; i < 256; i += 64) {
-        memcpy(a, p + i, sizeof a);
-        sum ^= (a[0] ^ a[1]) ^ (a[2] ^ a[3]);
+    typedef uint64_t vec __attribute__((vector_size(16), may_alias));
+    const vec *v = (const vec *)p;
+    vec a = { 0 }, b = { 0 };
+    for (int i = 0; i < 16; i += 4) {
+        a ^= v[i] ^ v[i + 1];
+        b ^= v[i + 2] ^ v[i + 3];
     }
-    return sum[0] ^ sum[1];
+    a ^= b;
+    return a[0] ^ a[1];
 }
 
 static void run_speed(struct speed *s)
@@ -278,7 +288,9 @@ static struct qmat large_matrix(struct check *c, enum qtype type, size_t bytes, 
         memset(p + data, 0, scale);
         memcpy(p + data + 4, &n_group, sizeof n_group);
     }
-    return (struct qmat){ .type = type, .rows = rows, .cols = BENCH_COLS, .data = p, .scale = scale ? p + data : NULL };
+    return (struct qmat){
+        .type = type, .rows = rows, .cols = BENCH_COLS, .data = p, .scale = scale ? p + data : NULL
+    };
 }
 
 static void bench_read(struct check *c, const char *where, size_t bytes)
@@ -316,7 +328,8 @@ static void bench_kernel(struct check *c, const struct dot_kernel *k)
             macs = (double)s.w.rows * BENCH_COLS * COLS / measure(&s) / 1e9;
         mem_free(&m);
     }
-    printf("time  %-24s L2 %6.1f GB/s   RAM %6.1f GB/s   8 columns %6.1f GMAC/s\n", k->name, rate[0], rate[1], macs);
+    printf("time  %-24s L2 %6.1f GB/s   RAM %6.1f GB/s   8 columns %6.1f GMAC/s\n", k->name, rate[0], rate[1],
+           macs);
     check_done(c);
 }
 

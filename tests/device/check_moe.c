@@ -1,23 +1,30 @@
 /*
- * check_moe.c: moe and mlp of the cpu device against the reference. Exact activations are compared within rounding.
- * With int8 ones a hidden value may fall on the other side of a rounding boundary, a whole code away, so there the
- * bound is a part of the result; the same numbers pass through the same code, and products are checked tightly by
- * check_dot. Bits must not depend on threads or on the other rows.
+ * check_moe.c: moe and mlp of the cpu device against the reference. Exact activations are compared within
+ * rounding. With int8 ones a hidden value may fall on the other side of a rounding boundary, a whole code
+ * away, so there the bound is a part of the result; the same numbers pass through the same code, and products
+ * are checked tightly by check_dot. Bits must not depend on threads or on the other rows.
  */
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "support/check.h"
 
 enum { MAX_ROWS = 37, MAX_EXPERTS = 24, MAX_TOP = 10, MAX_D = 512 };
 
-static const struct device_limits limits = { .max_rows = MAX_ROWS, .max_ctx = 1, .d_model = MAX_D,
-                                             .n_expert = MAX_EXPERTS, .top_k = MAX_TOP, .d_expert = MAX_D,
-                                             .d_ff = MAX_D, .d_shared = MAX_D, .max_cols = MAX_D };
+static const struct device_limits limits = { .max_rows = MAX_ROWS,
+                                             .max_ctx = 1,
+                                             .d_model = MAX_D,
+                                             .n_expert = MAX_EXPERTS,
+                                             .top_k = MAX_TOP,
+                                             .d_expert = MAX_D,
+                                             .d_ff = MAX_D,
+                                             .d_shared = MAX_D,
+                                             .max_cols = MAX_D };
 
-static const enum qtype types[] = { QTYPE_F32,  QTYPE_F16,  QTYPE_BF16, QTYPE_FP8_E4M3, QTYPE_Q4_0, QTYPE_Q8_0,
-                                    QTYPE_Q4_K, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_IQ4_NL,   QTYPE_MXFP4, QTYPE_NF4,
-                                    QTYPE_NF4_DQ, QTYPE_Q5_0, QTYPE_Q5_1 };
+static const enum qtype types[] = { QTYPE_F32,   QTYPE_F16,  QTYPE_BF16,   QTYPE_FP8_E4M3, QTYPE_Q4_0,
+                                    QTYPE_Q8_0,  QTYPE_Q4_K, QTYPE_Q5_K,   QTYPE_Q6_K,     QTYPE_IQ4_NL,
+                                    QTYPE_MXFP4, QTYPE_NF4,  QTYPE_NF4_DQ, QTYPE_Q5_0,     QTYPE_Q5_1 };
 enum { N_TYPES = sizeof types / sizeof *types };
 
 static enum qtype any_type(struct check *c, int64_t cols)
@@ -46,12 +53,12 @@ static struct mlp_weights any_mlp(struct check *c, enum qtype in, enum qtype dow
 }
 
 struct moe_case {
-    bool            is_mlp;
-    int64_t         d;
+    bool is_mlp;
+    int64_t d;
     struct moe_args moe;
     struct mlp_args mlp;
-    int             n_rows;
-    float          *h0;
+    int n_rows;
+    float *h0;
 };
 
 /* Calls for rows [row, row + n); h holds all rows. */
@@ -138,10 +145,11 @@ static double added(const struct moe_case *m, const float *h, size_t n)
     return max;
 }
 
-static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, bool is_mlp, int n_rows,
-                     enum act_mode act, int round)
+static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, bool is_mlp,
+                     int n_rows, enum act_mode act, int round)
 {
-    if (!check_case(c, "%s, %d rows, %s, %d", is_mlp ? "mlp" : "moe", n_rows, act == ACT_EXACT ? "exact" : "int8", round))
+    if (!check_case(c, "%s, %d rows, %s, %d", is_mlp ? "mlp" : "moe", n_rows,
+                    act == ACT_EXACT ? "exact" : "int8", round))
         return;
     struct moe_case m = { .is_mlp = is_mlp, .n_rows = n_rows, .d = any_width(c) };
     size_t n = (size_t)n_rows * (size_t)m.d;
@@ -173,11 +181,100 @@ static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu,
     check_done(c);
 }
 
+/* ---- speed: a layer of the 397B model's widths with some of its experts, other ones in every call ---- */
+
+enum { BENCH_D = 4096, BENCH_FF = 1024, BENCH_EXPERTS = 48, BENCH_TOP = 10, BENCH_ROWS = 128 };
+
+struct bench {
+    struct device *dev;
+    struct moe_args a;
+    int32_t ids[BENCH_ROWS * BENCH_TOP];
+    float weights[BENCH_ROWS * BENCH_TOP];
+    int call;
+};
+
+static void bench_call(void *arg)
+{
+    struct bench *b = arg;
+    struct err e = { 0 };
+    for (int t = 0; t < b->a.n_rows; t++) /* ascending ids: every third from a start that moves on */
+        for (int i = 0; i < BENCH_TOP; i++)
+            b->ids[t * BENCH_TOP + i] = (b->call * 7 + t * 5) % (BENCH_EXPERTS - 3 * BENCH_TOP) + 3 * i;
+    b->call++;
+    b->dev->ops->moe(b->dev, &b->a, &e);
+}
+
+/* A matrix at *at that repeats 64 random rows. */
+static struct qmat bench_matrix(const struct qmat *rows, int64_t n, char **at)
+{
+    struct qmat w = *rows;
+    size_t piece = 64 * qtype_row_bytes(w.type, w.cols);
+    w.data = *at;
+    w.rows = n;
+    for (int64_t r = 0; r < n; r += 64, *at += piece)
+        memcpy(*at, rows->data, piece);
+    return w;
+}
+
+static void bench_type(struct check *c, enum qtype type)
+{
+    if (!check_case(c, "moe speed %s", qtype_info(type)->name))
+        return;
+    static struct bench b; /* too large for a stack */
+    const struct device_limits l = { .max_rows = BENCH_ROWS,
+                                     .max_ctx = 1,
+                                     .d_model = BENCH_D,
+                                     .top_k = BENCH_TOP,
+                                     .n_expert = BENCH_EXPERTS,
+                                     .d_expert = BENCH_FF,
+                                     .max_cols = BENCH_D };
+    struct qmat in = check_qmat(c, type, 64, BENCH_D, 0.02f), out = check_qmat(c, type, 64, BENCH_FF, 0.02f);
+    size_t expert_bytes =
+        2 * BENCH_FF * qtype_row_bytes(type, BENCH_D) + BENCH_D * qtype_row_bytes(type, BENCH_FF);
+    struct mem m = { 0 };
+    struct err e = { 0 };
+    struct threads *pool = NULL;
+    struct mlp_weights expert[BENCH_EXPERTS];
+    const struct moe_weights w = { .expert = expert };
+    if (!check_ok(c, mem_ram(&m, BENCH_EXPERTS * expert_bytes, "benchmark", &e), &e) ||
+        !check_ok(c, threads_open(&pool, 0, &e), &e))
+        return;
+    char *at = m.ptr;
+    for (int x = 0; x < BENCH_EXPERTS; x++)
+        expert[x] = (struct mlp_weights){ bench_matrix(&in, BENCH_FF, &at), bench_matrix(&in, BENCH_FF, &at),
+                                          bench_matrix(&out, BENCH_D, &at) };
+    struct device_cpu_options opt = { .isa = CPU_ISA_BEST, .threads = pool };
+    check_ok(c, device_cpu_open(&b.dev, &opt, &e), &e);
+    check_ok(c, b.dev->ops->reserve(b.dev, &l, &e), &e);
+    b.a = (struct moe_args){ .h = check_floats(c, BENCH_ROWS * BENCH_D),
+                             .x = check_floats(c, BENCH_ROWS * BENCH_D),
+                             .ids = b.ids,
+                             .weights = b.weights,
+                             .w = &w,
+                             .n_rows = 1,
+                             .top_k = BENCH_TOP,
+                             .n_expert = BENCH_EXPERTS };
+    check_time(c, "one token, weight bytes", bench_call, &b, (double)(BENCH_TOP * expert_bytes));
+    b.a.n_rows = BENCH_ROWS;
+    check_time(c, "128 tokens, multiply-adds", bench_call, &b,
+               3.0 * BENCH_ROWS * BENCH_TOP * BENCH_D * BENCH_FF);
+    b.dev->ops->close(b.dev);
+    threads_close(&pool);
+    mem_free(&m);
+    check_done(c);
+}
+
 int main(int argc, char **argv)
 {
     static const int counts[] = { 1, 2, 8, 9, MAX_ROWS };
     struct check c;
     check_begin(&c, argc, argv);
+    if (c.bench) {
+        bench_type(&c, QTYPE_Q4_K);
+        bench_type(&c, QTYPE_Q6_K);
+        bench_type(&c, QTYPE_BF16);
+        return check_end(&c);
+    }
     for (int act = ACT_INT8; act <= ACT_EXACT; act++) {
         struct check_cpu cpu[CHECK_CPU_MAX];
         int n_cpu = check_cpus(&c, cpu, (enum act_mode)act, &limits);

@@ -1,5 +1,6 @@
-/* check_project.c: project and embed of the cpu device against the reference: every format, several matrices in one
- * job, every instruction set and number of threads; a row's bits must not depend on the other rows or the threads. */
+/* check_project.c: project and embed of the cpu device against the reference: every format, several matrices
+ * in one job, every instruction set and number of threads; a row's bits must not depend on the other rows or
+ * the threads. */
 #include <math.h>
 #include <string.h>
 
@@ -7,14 +8,15 @@
 
 enum { MAX_ROWS = 40, MAX_COLS = 1024, MAX_OUT = 300 };
 
-static const struct device_limits limits = { .max_rows = MAX_ROWS, .max_ctx = 1, .d_model = 64, .max_cols = MAX_COLS,
-                                             .max_rows_out = MAX_OUT };
+static const struct device_limits limits = {
+    .max_rows = MAX_ROWS, .max_ctx = 1, .d_model = 64, .max_cols = MAX_COLS, .max_rows_out = MAX_OUT
+};
 
 struct project_case {
     struct project_args a;
-    float              *y0[PROJECT_MAX];    /* what y holds before */
-    double             *bound[PROJECT_MAX]; /* [n_rows][rows] */
-    float              *want[PROJECT_MAX];  /* [n_rows][y_stride] */
+    float *y0[PROJECT_MAX];     /* what y holds before */
+    double *bound[PROJECT_MAX]; /* [n_rows][rows] */
+    float *want[PROJECT_MAX];   /* [n_rows][y_stride] */
 };
 
 static bool is_weight(enum qtype t)
@@ -61,8 +63,8 @@ static struct qmat any_matrix(struct check *c, enum qtype t, int64_t rows, int64
     return qmat_rows(&all, before, rows);
 }
 
-/* The largest weight of a row times the sum of |x|, times the roundings on a product's way, twice for formats whose
- * products are a difference of two sums. */
+/* The largest weight of a row times the sum of |x|, times the roundings on a product's way, twice for formats
+ * whose products are a difference of two sums. */
 static void bounds(struct check *c, struct project_case *p, int i)
 {
     const struct linear *o = &p->a.out[i];
@@ -85,7 +87,9 @@ static void bounds(struct check *c, struct project_case *p, int i)
 static void make_case(struct check *c, struct project_case *p, enum qtype first, int64_t cols, int n_rows)
 {
     struct project_args *a = &p->a;
-    *a = (struct project_args){ .n_rows = n_rows, .n_out = check_int(c, 1, PROJECT_MAX), .add = check_int(c, 0, 1) };
+    *a = (struct project_args){ .n_rows = n_rows,
+                                .n_out = check_int(c, 1, PROJECT_MAX),
+                                .add = check_int(c, 0, 1) };
     a->x_stride = (size_t)cols + (size_t)check_int(c, 0, 5);
     a->x = check_floats(c, (size_t)n_rows * a->x_stride);
     for (int i = 0; i < a->n_out; i++) {
@@ -128,7 +132,8 @@ static void compare(struct check *c, const struct project_case *p, float *got[PR
             const float *w = p->want[i] + t * o->y_stride, *g = got[i] + t * o->y_stride;
             if (!check_close_each(c, qtype_info(o->w.type)->name, w, g, rows, p->bound[i] + t * rows))
                 return;
-            check_same(c, "padding", p->y0[i] + t * o->y_stride + rows, g + rows, (o->y_stride - rows) * sizeof *g);
+            check_same(c, "padding", p->y0[i] + t * o->y_stride + rows, g + rows,
+                       (o->y_stride - rows) * sizeof *g);
         }
     }
 }
@@ -143,7 +148,8 @@ static void same(struct check *c, const char *what, const struct project_case *p
 static void project_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, enum qtype t,
                          int n_rows, enum act_mode act)
 {
-    if (!check_case(c, "project %s, %d rows, %s", qtype_info(t)->name, n_rows, act == ACT_EXACT ? "exact" : "int8"))
+    if (!check_case(c, "project %s, %d rows, %s", qtype_info(t)->name, n_rows,
+                    act == ACT_EXACT ? "exact" : "int8"))
         return;
     struct project_case p = { 0 };
     make_case(c, &p, t, any_cols(c, t), n_rows);
@@ -171,7 +177,8 @@ static void project_case(struct check *c, struct device *ref, struct check_cpu *
     check_done(c);
 }
 
-static void embed_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, enum qtype t, int n_rows)
+static void embed_case(struct check *c, struct device *ref, struct check_cpu *cpu, int n_cpu, enum qtype t,
+                       int n_rows)
 {
     if (!check_case(c, "embed %s, %d rows", qtype_info(t)->name, n_rows))
         return;

@@ -1,5 +1,5 @@
-/* dot_codebook.h: the codebooks and scale planes of the bitsandbytes formats as the kernels read them (layouts:
- * quant/qtype.h). */
+/* dot_codebook.h: the codebooks and scale planes of the bitsandbytes formats as the kernels read them
+ * (layouts: quant/qtype.h). */
 #ifndef TONNE_DEVICE_CPU_DOT_CODEBOOK_H
 #define TONNE_DEVICE_CPU_DOT_CODEBOOK_H
 
@@ -8,10 +8,22 @@
 enum { BNB_BLOCK = 64, BNB_GROUP = 256 };
 
 static const float dot_nf4_values[16] = {
-    -1.0f,                 -0.6961928009986877f,  -0.5250730514526367f,  -0.39491748809814453f,
-    -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-    0.07958029955625534f,  0.16093020141124725f,  0.24611230194568634f,  0.33791524171829224f,
-    0.44070982933044434f,  0.5626170039176941f,   0.7229568362236023f,   1.0f,
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
 };
 
 static const float dot_fp4_values[16] = {
@@ -21,9 +33,9 @@ static const float dot_fp4_values[16] = {
 
 /* The parts of a scale plane; plain ones have absmax only. */
 struct dot_absmax {
-    const float   *absmax;
-    float          offset;
-    const float   *map, *nested;
+    const float *absmax;
+    float offset;
+    const float *map, *nested;
     const uint8_t *code;
 };
 

@@ -1,5 +1,5 @@
-/* dot_plain.c: products for any machine: f32 sums in 16 lanes that the compiler may put into whatever vectors the
- * target has. Every other format comes here as decoded panels of f32. */
+/* dot_plain.c: products for any machine: f32 sums in 16 lanes that the compiler may put into whatever vectors
+ * the target has. Every other format comes here as decoded panels of f32. */
 #include "device/cpu/dot_plain.h"
 
 #include "device/cpu/dot_tile.h"
@@ -30,7 +30,7 @@ INLINED float sum_lanes(float *lane)
 /* One output: lane i sums the products of columns i, i + 16, ... */
 INLINED float plain_dot(const uint8_t *row, const float *x, int64_t cols, load1_fn load)
 {
-    float   lane[LANES] = { 0 };
+    float lane[LANES] = { 0 };
     int64_t i = 0;
     for (; i + LANES <= cols; i += LANES)
         for (int l = 0; l < LANES; l++)

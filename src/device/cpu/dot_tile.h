@@ -20,24 +20,25 @@
 
 struct dot_tile {
     const struct qmat *w;
-    const uint8_t     *data;      /* codes of the tile's first row */
-    size_t             row_bytes;
-    int64_t            row;       /* its number in the stored matrix */
-    int                n_rows;
-    const void *const *x;         /* [n_cols] */
-    float             *y;
-    size_t             y_stride;
+    const uint8_t *data; /* codes of the tile's first row */
+    size_t row_bytes;
+    int64_t row; /* its number in the stored matrix */
+    int n_rows;
+    const void *const *x; /* [n_cols] */
+    float *y;
+    size_t y_stride;
 };
 
 typedef void (*dot_tile_fn)(const struct dot_tile *t, int n_cols);
 
-INLINED struct dot_tile dot_tile_at(const struct qmat *w, int64_t row, int n_rows, const void *const *x, float *y,
-                                    size_t y_stride)
+INLINED struct dot_tile dot_tile_at(const struct qmat *w, int64_t row, int n_rows, const void *const *x,
+                                    float *y, size_t y_stride)
 {
     size_t row_bytes = qtype_row_bytes(w->type, w->cols);
     int64_t stored = w->row0 + row;
-    return (struct dot_tile){ w, (const uint8_t *)w->data + (size_t)stored * row_bytes, row_bytes, stored, n_rows,
-                              x, y, y_stride };
+    return (struct dot_tile){
+        w, (const uint8_t *)w->data + (size_t)stored * row_bytes, row_bytes, stored, n_rows, x, y, y_stride
+    };
 }
 
 INLINED struct dot_tile dot_tile_skip(const struct dot_tile *t, int n_cols)
@@ -51,11 +52,20 @@ INLINED struct dot_tile dot_tile_skip(const struct dot_tile *t, int n_cols)
 INLINED void dot_tiles_upto4(dot_tile_fn run, const struct dot_tile *t, int n_cols)
 {
     switch (n_cols) {
-    case 1: run(t, 1); break;
-    case 2: run(t, 2); break;
-    case 3: run(t, 3); break;
-    case 4: run(t, 4); break;
-    default: break;
+    case 1:
+        run(t, 1);
+        break;
+    case 2:
+        run(t, 2);
+        break;
+    case 3:
+        run(t, 3);
+        break;
+    case 4:
+        run(t, 4);
+        break;
+    default:
+        break;
     }
 }
 

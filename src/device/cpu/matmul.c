@@ -14,11 +14,13 @@ struct matmul matmul_plan(const struct cpu_device *c, const struct qmat *w)
     if (k)
         return (struct matmul){ .w = w, .run = k->run, .form = act == QACT_Q8 ? ACT_Q8 : ACT_F32 };
     k = dot_pick(QTYPE_F32, QACT_F32, c->isa);
-    return (struct matmul){ .w = w, .run = k->run, .form = act == QACT_Q8 ? ACT_ROUNDED : ACT_F32, .decoded = true };
+    return (struct matmul){
+        .w = w, .run = k->run, .form = act == QACT_Q8 ? ACT_ROUNDED : ACT_F32, .decoded = true
+    };
 }
 
-struct qmat matmul_panel(const struct cpu_device *c, const struct matmul *m, int thread, int slot, int64_t row,
-                         int n_rows)
+struct qmat matmul_panel(const struct cpu_device *c, const struct matmul *m, int thread, int slot,
+                         int64_t row, int n_rows)
 {
     if (!m->decoded)
         return qmat_rows(m->w, row, n_rows);
@@ -30,8 +32,9 @@ struct qmat matmul_panel(const struct cpu_device *c, const struct matmul *m, int
 
 struct matmul_acts matmul_acts_of(const struct cpu_device *c, const float *x, size_t x_stride, int64_t cols)
 {
-    return (struct matmul_acts){ .x = x, .x_stride = x_stride, .cols = cols, .q8 = c->matmul.act,
-                                 .rounded = c->matmul.act_rounded };
+    return (struct matmul_acts){
+        .x = x, .x_stride = x_stride, .cols = cols, .q8 = c->matmul.act, .rounded = c->matmul.act_rounded
+    };
 }
 
 void matmul_acts_need(struct matmul_acts *a, const struct matmul *m)
@@ -60,9 +63,12 @@ void matmul_acts_fill(const struct cpu_device *c, const struct matmul_acts *a, i
 const void *matmul_acts_row(const struct matmul_acts *a, enum act_form form, int64_t row)
 {
     switch (form) {
-    case ACT_Q8: return a->q8 + (size_t)row * q8_row_bytes(a->cols);
-    case ACT_ROUNDED: return a->rounded + row * a->cols;
-    default: return a->x + (size_t)row * a->x_stride;
+    case ACT_Q8:
+        return a->q8 + (size_t)row * q8_row_bytes(a->cols);
+    case ACT_ROUNDED:
+        return a->rounded + row * a->cols;
+    default:
+        return a->x + (size_t)row * a->x_stride;
     }
 }
 
@@ -94,7 +100,7 @@ void matmul_store_block(const struct cpu_device *c, enum act_form form, void *ro
 size_t matmul_row_bytes(int64_t cols)
 {
     int64_t blocks = (int64_t)align_up((uint64_t)cols, Q8_BLOCK);
-    size_t  f32 = align_up((size_t)cols * sizeof(float), ARENA_ALIGN), q8 = q8_row_bytes(blocks);
+    size_t f32 = align_up((size_t)cols * sizeof(float), ARENA_ALIGN), q8 = q8_row_bytes(blocks);
     return f32 > q8 ? f32 : q8;
 }
 
@@ -133,8 +139,9 @@ void matmul_carve(struct cpu_device *c, struct arena *a)
     const struct device_limits *l = &c->limits;
     struct matmul_scratch *s = &c->matmul;
     size_t rows = (size_t)l->max_rows, top_k = (size_t)l->top_k;
-    size_t cols = align_up((size_t)larger(l->max_cols, larger(larger(l->d_model, l->d_ff),
-                                                              larger(l->d_expert, l->d_shared))), Q8_BLOCK);
+    size_t cols = align_up(
+        (size_t)larger(l->max_cols, larger(larger(l->d_model, l->d_ff), larger(l->d_expert, l->d_shared))),
+        Q8_BLOCK);
     s->act = arena_take(a, rows * q8_row_bytes((int64_t)cols));
     s->act_rounded = arena_take(a, rows * cols * sizeof *s->act_rounded);
     s->panel_floats = cols > 2 * (size_t)l->d_model ? PANEL_ROWS * cols : 2 * PANEL_ROWS * (size_t)l->d_model;

@@ -1,10 +1,10 @@
 /*
  * moe.c: routed experts, the shared expert and the dense gated MLP: one job each.
  *
- * A group is one expert with the rows that chose it. First all panels of all groups' gate and up matrices: the
- * thread that computes 32 hidden values of a row also brings them into the form that down reads, so one barrier
- * suffices. Then down, cut by output rows: a thread adds up all experts of its outputs, in ascending order with the
- * shared one last, so that a sum needs no other thread and its order no schedule.
+ * A group is one expert with the rows that chose it. First all panels of all groups' gate and up matrices:
+ * the thread that computes 32 hidden values of a row also brings them into the form that down reads, so one
+ * barrier suffices. Then down, cut by output rows: a thread adds up all experts of its outputs, in ascending
+ * order with the shared one last, so that a sum needs no other thread and its order no schedule.
  */
 #include <math.h>
 #include <string.h>
@@ -14,24 +14,24 @@
 
 struct mlp_group {
     struct matmul gate, up, down;
-    const int    *pair;   /* [n] row * top_k + slot; NULL: its rows are 0..n-1 */
-    const float  *weight; /* of pair or row; NULL: 1 */
-    int           n;
-    char         *hidden; /* [n] rows of row_bytes */
-    size_t        row_bytes;
-    int64_t       d_ff;
+    const int *pair;     /* [n] row * top_k + slot; NULL: its rows are 0..n-1 */
+    const float *weight; /* of pair or row; NULL: 1 */
+    int n;
+    char *hidden; /* [n] rows of row_bytes */
+    size_t row_bytes;
+    int64_t d_ff;
 };
 
 struct mlp_job {
     const struct cpu_device *c;
-    float             *h;
-    const float       *x;
+    float *h;
+    const float *x;
     struct matmul_acts acts;
-    struct mlp_group  *group;
-    int                n_group, n_rows, top_k;
-    int64_t            d_model, bytes; /* bytes of all gate and up matrices */
-    char              *hidden;         /* where the next group's begins */
-    const float       *shared_gate;    /* NULL: none */
+    struct mlp_group *group;
+    int n_group, n_rows, top_k;
+    int64_t d_model, bytes;   /* bytes of all gate and up matrices */
+    char *hidden;             /* where the next group's begins */
+    const float *shared_gate; /* NULL: none */
 };
 
 size_t moe_group_bytes(int n_expert)
@@ -55,7 +55,8 @@ static int64_t gate_up_row_bytes(const struct mlp_group *g)
                      qtype_row_bytes(g->up.w->type, g->up.w->cols));
 }
 
-static void add_group(struct mlp_job *j, const struct mlp_weights *w, const int *pair, const float *weight, int n)
+static void add_group(struct mlp_job *j, const struct mlp_weights *w, const int *pair, const float *weight,
+                      int n)
 {
     struct mlp_group *g = &j->group[j->n_group++];
     *g = (struct mlp_group){
@@ -77,7 +78,8 @@ static void add_group(struct mlp_job *j, const struct mlp_weights *w, const int 
 
 /* ---- first half: hidden = silu(gate x) * up x ---- */
 
-static void gate_up_panel(const struct mlp_job *j, const struct mlp_group *g, int thread, int64_t row, int n_rows)
+static void gate_up_panel(const struct mlp_job *j, const struct mlp_group *g, int thread, int64_t row,
+                          int n_rows)
 {
     struct qmat gate = matmul_panel(j->c, &g->gate, thread, 0, row, n_rows);
     struct qmat up = matmul_panel(j->c, &g->up, thread, 1, row, n_rows);
@@ -94,8 +96,8 @@ static void gate_up_panel(const struct mlp_job *j, const struct mlp_group *g, in
         g->up.run(&up, 0, n_rows, x_up, n, u[0], PANEL_ROWS);
         for (int i = 0; i < n; i++) {
             j->c->vec->silu_mul(y[i], y[i], u[i], n_rows);
-            matmul_store_block(j->c, g->down.form, g->hidden + (size_t)(first + i) * g->row_bytes, g->d_ff, row, y[i],
-                               n_rows);
+            matmul_store_block(j->c, g->down.form, g->hidden + (size_t)(first + i) * g->row_bytes, g->d_ff,
+                               row, y[i], n_rows);
         }
     }
 }
@@ -132,7 +134,8 @@ static void gate_up_many(const struct mlp_job *j, struct threads *t, int thread)
 
 /* ---- second half: h += sum of weight * down hidden ---- */
 
-static void down_panel(const struct mlp_job *j, const struct mlp_group *g, int thread, int64_t row, int n_rows)
+static void down_panel(const struct mlp_job *j, const struct mlp_group *g, int thread, int64_t row,
+                       int n_rows)
 {
     struct qmat down = matmul_panel(j->c, &g->down, thread, 0, row, n_rows);
     for (int first = 0; first < g->n; first += DOT_MAX_COLS) {
@@ -157,7 +160,8 @@ static void down_rows(const struct mlp_job *j, int thread, struct range r)
         memset(j->c->matmul.sum + t * j->d_model + r.begin, 0, n * sizeof(float));
     for (int i = 0; i < j->n_group; i++)
         for (int64_t row = r.begin; row < r.end; row += PANEL_ROWS)
-            down_panel(j, &j->group[i], thread, row, (int)(r.end - row < PANEL_ROWS ? r.end - row : PANEL_ROWS));
+            down_panel(j, &j->group[i], thread, row,
+                       (int)(r.end - row < PANEL_ROWS ? r.end - row : PANEL_ROWS));
     for (int t = 0; t < j->n_rows; t++) {
         const float *sum = j->c->matmul.sum + t * j->d_model;
         float *h = j->h + t * j->d_model;
@@ -219,12 +223,18 @@ static void run_job(struct mlp_job *j)
     }
 }
 
-static struct mlp_job job_of(const struct cpu_device *c, float *h, const float *x, int n_rows, int64_t d_model)
+static struct mlp_job job_of(const struct cpu_device *c, float *h, const float *x, int n_rows,
+                             int64_t d_model)
 {
     return (struct mlp_job){
-        .c = c, .h = h, .x = x, .n_rows = n_rows, .d_model = d_model,
+        .c = c,
+        .h = h,
+        .x = x,
+        .n_rows = n_rows,
+        .d_model = d_model,
         .acts = matmul_acts_of(c, x, (size_t)d_model, d_model),
-        .group = c->matmul.group, .hidden = c->matmul.hidden,
+        .group = c->matmul.group,
+        .hidden = c->matmul.hidden,
     };
 }
 
@@ -256,7 +266,8 @@ int cpu_moe(struct device *d, const struct moe_args *a, struct err *e)
     sort_pairs(a, s->first, s->order);
     for (int x = 0; x < a->n_expert; x++)
         if (s->first[x + 1] > s->first[x])
-            add_group(&j, &a->w->expert[x], s->order + s->first[x], a->weights, s->first[x + 1] - s->first[x]);
+            add_group(&j, &a->w->expert[x], s->order + s->first[x], a->weights,
+                      s->first[x + 1] - s->first[x]);
     if (a->w->shared.gate.data) {
         j.shared_gate = a->w->shared_gate;
         add_group(&j, &a->w->shared, NULL, j.shared_gate ? s->shared_scale : NULL, a->n_rows);

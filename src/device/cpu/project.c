@@ -2,11 +2,11 @@
 #include "device/cpu/matmul.h"
 
 struct project_job {
-    const struct cpu_device   *c;
+    const struct cpu_device *c;
     const struct project_args *a;
-    struct matmul_acts         acts;
-    struct matmul              m[PROJECT_MAX];
-    int64_t                    bytes;   /* of all weights */
+    struct matmul_acts acts;
+    struct matmul m[PROJECT_MAX];
+    int64_t bytes; /* of all weights */
 };
 
 /* out[n] = y, + bias, + what was there */
@@ -32,8 +32,8 @@ static void project_panel(const struct project_job *j, int i_out, int thread, in
             x[i] = matmul_acts_row(&j->acts, m->form, first + i);
         m->run(&panel, 0, n_rows, x, n, y[0], PANEL_ROWS);
         for (int i = 0; i < n; i++)
-            finish(o->y + (size_t)(first + i) * o->y_stride + row, y[i], o->bias ? o->bias + row : NULL, j->a->add,
-                   n_rows);
+            finish(o->y + (size_t)(first + i) * o->y_stride + row, y[i], o->bias ? o->bias + row : NULL,
+                   j->a->add, n_rows);
     }
 }
 
@@ -50,7 +50,8 @@ static void project_few(void *arg, struct threads *t, int thread)
     struct byte_share share = byte_share_of(t, thread, j->bytes);
     for (int i = 0; i < j->a->n_out; i++) {
         const struct qmat *w = &j->a->out[i].w;
-        struct range r = byte_share_rows(&share, w->rows, (int64_t)qtype_row_bytes(w->type, w->cols), SHARE_ROWS);
+        struct range r =
+            byte_share_rows(&share, w->rows, (int64_t)qtype_row_bytes(w->type, w->cols), SHARE_ROWS);
         project_rows(j, i, thread, r);
     }
 }

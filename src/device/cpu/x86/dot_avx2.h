@@ -1,9 +1,9 @@
 /*
- * dot_avx2.h: what the kernels for AVX2 share. The integer ones work on up to 8 blocks of 32 weights, one vector
- * of codes each, with 8 scales.
+ * dot_avx2.h: what the kernels for AVX2 share. The integer ones work on up to 8 blocks of 32 weights, one
+ * vector of codes each, with 8 scales.
  *
- * vpmaddubsw multiplies unsigned with signed bytes and adds pairs in 16 bits, where it saturates. Signed weights
- * give their sign to the activation: 128 * 127 * 2 = 32512 fits.
+ * vpmaddubsw multiplies unsigned with signed bytes and adds pairs in 16 bits, where it saturates. Signed
+ * weights give their sign to the activation: 128 * 127 * 2 = 32512 fits.
  */
 #ifndef TONNE_DEVICE_CPU_X86_DOT_AVX2_H
 #define TONNE_DEVICE_CPU_X86_DOT_AVX2_H
@@ -14,7 +14,7 @@
 
 struct codes256 {
     __m256i code[8]; /* 32 weights each */
-    __m256  scale;   /* one per code vector */
+    __m256 scale;    /* one per code vector */
 };
 
 INLINED float sum256(__m256 v)
@@ -54,8 +54,8 @@ INLINED __m256 first256(const float *d, int n)
 }
 
 /* Adds n <= 8 blocks of 32, from block b of the row on, to the columns' sums. */
-INLINED void add_signed_blocks256(const struct codes256 *w, int n, const struct q8_row *x, int64_t b, int n_cols,
-                                  __m256 *acc)
+INLINED void add_signed_blocks256(const struct codes256 *w, int n, const struct q8_row *x, int64_t b,
+                                  int n_cols, __m256 *acc)
 {
     const __m256i ones = _mm256_set1_epi16(1);
     UNROLLED

@@ -1,9 +1,10 @@
 /*
- * dot_avx512.h: what the integer kernels for AVX-512 share. Both work on groups of 256 weights: 4 vectors of 64
- * codes, each two blocks of 32 (the blocks of the activations), and 8 scales.
+ * dot_avx512.h: what the integer kernels for AVX-512 share. Both work on groups of 256 weights: 4 vectors of
+ * 64 codes, each two blocks of 32 (the blocks of the activations), and 8 scales.
  *
- * vpdpbusd multiplies unsigned with signed bytes. Signed weights therefore meet activations with 128 added, and
- * the sum starts at -128 times the sum of the weights, which costs once per row instead of once per column.
+ * vpdpbusd multiplies unsigned with signed bytes. Signed weights therefore meet activations with 128 added,
+ * and the sum starts at -128 times the sum of the weights, which costs once per row instead of once per
+ * column.
  */
 #ifndef TONNE_DEVICE_CPU_X86_DOT_AVX512_H
 #define TONNE_DEVICE_CPU_X86_DOT_AVX512_H
@@ -14,10 +15,11 @@
 
 struct codes512 {
     __m512i code[4]; /* 64 weights each, int8 (or u8 for the formats with a minimum) */
-    __m256  scale;   /* one per 32 weights */
+    __m256 scale;    /* one per 32 weights */
 };
 
-/* 8 values, one per block of 32, as the lanes of code[i]'s products need them: 2i in the lower half, 2i + 1 above. */
+/* 8 values, one per block of 32, as the lanes of code[i]'s products need them: 2i in the lower half, 2i + 1
+ * above. */
 INLINED __m512 spread_blocks512(__m256 v, int i)
 {
     __m512i lane = _mm512_inserti64x4(_mm512_set1_epi32(2 * i), _mm256_set1_epi32(2 * i + 1), 1);
@@ -37,10 +39,10 @@ INLINED __m512i signed_dot512(__m512i start, __m512i code, const int8_t *q)
     return _mm512_dpbusd_epi32(start, x, code);
 }
 
-/* Adds n <= 8 blocks of 32, from block b of the row on, to the columns' sums. Codes beyond n are 0, scales finite;
- * the activations' codes are padded, their scales may be anything beyond the end and are not read. */
-INLINED void add_signed_blocks512(const struct codes512 *w, int n, const struct q8_row *x, int64_t b, int n_cols,
-                                  __m512 *acc)
+/* Adds n <= 8 blocks of 32, from block b of the row on, to the columns' sums. Codes beyond n are 0, scales
+ * finite; the activations' codes are padded, their scales may be anything beyond the end and are not read. */
+INLINED void add_signed_blocks512(const struct codes512 *w, int n, const struct q8_row *x, int64_t b,
+                                  int n_cols, __m512 *acc)
 {
     __m512i start[4];
     UNROLLED

@@ -1,5 +1,5 @@
-/* dot_float_avx2.c: F32, F16, BF16 and FP8 weights times f32 activations. A weight becomes exactly the f32 that
- * its format's decode gives; two sums of 8 lanes per output take turns along the row. */
+/* dot_float_avx2.c: F32, F16, BF16 and FP8 weights times f32 activations. A weight becomes exactly the f32
+ * that its format's decode gives; two sums of 8 lanes per output take turns along the row. */
 #include "device/cpu/x86/dot_avx2.h"
 #include "device/cpu/x86/dot_x86.h"
 
@@ -85,8 +85,8 @@ INLINED void bf16_tile(const struct dot_tile *t, int n_cols)
     plain_rows(t, n_cols, 2, load_bf16);
 }
 
-/* FP8 becomes f16 by moving bits. E5M2 is an f16's upper byte. E4M3's exponent is 8 too small there, which the
- * scale makes good, and its NaN (all ones) would be a number: such codes are collected in nan. */
+/* FP8 becomes f16 by moving bits. E5M2 is an f16's upper byte. E4M3's exponent is 8 too small there, which
+ * the scale makes good, and its NaN (all ones) would be a number: such codes are collected in nan. */
 struct fp8 {
     float factor;
     __m256i (*half)(__m128i code);
@@ -116,8 +116,8 @@ INLINED __m128i nan_e5m2(__m128i code)
 }
 
 /* Adds n (a multiple of 16) columns from p and each x + i on, which share one scale. */
-INLINED void fp8_span(const uint8_t *p, const float *const *x, int64_t i, int64_t n, int n_cols, float tile_scale,
-                      const struct fp8 *f, __m256 *even, __m256 *odd, __m128i *nan)
+INLINED void fp8_span(const uint8_t *p, const float *const *x, int64_t i, int64_t n, int n_cols,
+                      float tile_scale, const struct fp8 *f, __m256 *even, __m256 *odd, __m128i *nan)
 {
     __m256 scale = _mm256_set1_ps(tile_scale * f->factor);
     for (int64_t k = 0; k < n; k += 16) {
@@ -179,35 +179,35 @@ INLINED void fp8_e5m2_tile(const struct dot_tile *t, int n_cols)
 }
 
 void dot_f32_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                    size_t y_stride)
+                  size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(f32_tile, &t, n_cols);
 }
 
 void dot_f16_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                    size_t y_stride)
+                  size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(f16_tile, &t, n_cols);
 }
 
 void dot_bf16_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(bf16_tile, &t, n_cols);
 }
 
-void dot_fp8_e4m3_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                         size_t y_stride)
+void dot_fp8_e4m3_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(fp8_e4m3_tile, &t, n_cols);
 }
 
-void dot_fp8_e5m2_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                         size_t y_stride)
+void dot_fp8_e5m2_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(fp8_e5m2_tile, &t, n_cols);

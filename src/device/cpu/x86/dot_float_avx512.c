@@ -1,5 +1,5 @@
-/* dot_float_avx512.c: F32, F16, BF16 and FP8 weights times f32 activations. A weight becomes exactly the f32 that
- * its format's decode gives; two sums of 16 lanes per output take turns along the row. */
+/* dot_float_avx512.c: F32, F16, BF16 and FP8 weights times f32 activations. A weight becomes exactly the f32
+ * that its format's decode gives; two sums of 16 lanes per output take turns along the row. */
 #include <immintrin.h>
 
 #include "device/cpu/dot_tile.h"
@@ -81,8 +81,8 @@ INLINED void bf16_tile(const struct dot_tile *t, int n_cols)
     plain_rows(t, n_cols, load_bf16);
 }
 
-/* FP8 becomes f16 by moving bits. E5M2 is an f16's upper byte. E4M3's exponent is 8 too small there, which the
- * scale makes good, and its NaN (all ones) would be a number: such codes are collected in nan. */
+/* FP8 becomes f16 by moving bits. E5M2 is an f16's upper byte. E4M3's exponent is 8 too small there, which
+ * the scale makes good, and its NaN (all ones) would be a number: such codes are collected in nan. */
 struct fp8 {
     float factor;
     __m256i (*half)(__m128i code);
@@ -185,22 +185,22 @@ void dot_f16_avx512(const struct qmat *w, int64_t row, int n_rows, const void *c
     dot_tiles8(f16_tile, &t, n_cols);
 }
 
-void dot_bf16_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_bf16_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(bf16_tile, &t, n_cols);
 }
 
-void dot_fp8_e4m3_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                         size_t y_stride)
+void dot_fp8_e4m3_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                         float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(fp8_e4m3_tile, &t, n_cols);
 }
 
-void dot_fp8_e5m2_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                         size_t y_stride)
+void dot_fp8_e5m2_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                         float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(fp8_e5m2_tile, &t, n_cols);

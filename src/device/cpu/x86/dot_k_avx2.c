@@ -3,8 +3,8 @@
 #include "device/cpu/x86/dot_x86.h"
 
 struct block256 {
-    __m256i code[8];    /* 32 unsigned weights each: one sub-block */
-    __m256  scale, min; /* one per sub-block */
+    __m256i code[8];   /* 32 unsigned weights each: one sub-block */
+    __m256 scale, min; /* one per sub-block */
 };
 
 INLINED __m256 bytes_to_floats(uint64_t bytes)
@@ -52,9 +52,10 @@ INLINED void decode_q5_k(struct block256 *w, const uint8_t *p)
     }
 }
 
-/* Adds a block with minimums: scale * (codes . x) to acc, min * (sum of x) to acc_min. b is in blocks of 32. */
-INLINED void add_min_block(const struct block256 *w, const struct q8_row *x, int64_t b, int n_cols, __m256 *acc,
-                           __m256 *acc_min)
+/* Adds a block with minimums: scale * (codes . x) to acc, min * (sum of x) to acc_min. b is in blocks of 32.
+ */
+INLINED void add_min_block(const struct block256 *w, const struct q8_row *x, int64_t b, int n_cols,
+                           __m256 *acc, __m256 *acc_min)
 {
     UNROLLED
     for (int c = 0; c < n_cols; c++) {
@@ -97,9 +98,9 @@ INLINED void min_rows(const struct dot_tile *t, int n_cols, size_t block_bytes, 
 }
 
 struct block_q6_256 {
-    __m256i code[8];     /* 32 signed weights each: two sub-blocks of 16 */
-    __m256i scale16[8];  /* their scales as 16 lanes of int16 */
-    __m256  d;
+    __m256i code[8];    /* 32 signed weights each: two sub-blocks of 16 */
+    __m256i scale16[8]; /* their scales as 16 lanes of int16 */
+    __m256 d;
 };
 
 /* The t-th 32 values of a half of 128: nibbles of ql, bits 2t of qh. */
@@ -133,7 +134,8 @@ INLINED void decode_q6_k(struct block_q6_256 *w, const uint8_t *p)
 }
 
 /* Pairs are below 2^13 and scales within 2^7, so the scaled sums stay below 2^22: exact in f32. */
-INLINED void add_q6_block(const struct block_q6_256 *w, const struct q8_row *x, int64_t b, int n_cols, __m256 *acc)
+INLINED void add_q6_block(const struct block_q6_256 *w, const struct q8_row *x, int64_t b, int n_cols,
+                          __m256 *acc)
 {
     UNROLLED
     for (int c = 0; c < n_cols; c++) {
@@ -181,21 +183,21 @@ INLINED void q5_k_tile(const struct dot_tile *t, int n_cols)
 }
 
 void dot_q4_k_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q4_k_tile, &t, n_cols);
 }
 
 void dot_q5_k_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q5_k_tile, &t, n_cols);
 }
 
 void dot_q6_k_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q6_k_tile, &t, n_cols);

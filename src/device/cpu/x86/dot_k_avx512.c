@@ -3,8 +3,8 @@
 #include "device/cpu/x86/dot_x86.h"
 
 struct block512 {
-    __m512i code[4]; /* 64 unsigned weights each, two sub-blocks of 32 */
-    __m256  scale, min; /* one per sub-block */
+    __m512i code[4];   /* 64 unsigned weights each, two sub-blocks of 32 */
+    __m256 scale, min; /* one per sub-block */
 };
 
 INLINED __m256 bytes_to_floats(uint64_t bytes)
@@ -56,9 +56,10 @@ INLINED void decode_q5_k(struct block512 *w, const uint8_t *p)
     }
 }
 
-/* Adds a block with minimums: scale * (codes . x) to acc, min * (sum of x) to acc_min. b is in blocks of 32. */
-INLINED void add_min_block(const struct block512 *w, const struct q8_row *x, int64_t b, int n_cols, __m512 *acc,
-                           __m256 *acc_min)
+/* Adds a block with minimums: scale * (codes . x) to acc, min * (sum of x) to acc_min. b is in blocks of 32.
+ */
+INLINED void add_min_block(const struct block512 *w, const struct q8_row *x, int64_t b, int n_cols,
+                           __m512 *acc, __m256 *acc_min)
 {
     UNROLLED
     for (int c = 0; c < n_cols; c++) {
@@ -67,7 +68,8 @@ INLINED void add_min_block(const struct block512 *w, const struct q8_row *x, int
         __m512 sum = _mm512_setzero_ps();
         UNROLLED
         for (int g = 0; g < 4; g++) {
-            __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w->code[g], _mm512_loadu_si512(q + 64 * g));
+            __m512i dot =
+                _mm512_dpbusd_epi32(_mm512_setzero_si512(), w->code[g], _mm512_loadu_si512(q + 64 * g));
             sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), spread_blocks512(scale, g), sum);
         }
         acc[c] = _mm512_add_ps(acc[c], sum);
@@ -112,7 +114,7 @@ INLINED void min_rows(const struct dot_tile *t, int n_cols, size_t block_bytes, 
 
 struct block_q6_512 {
     __m512i code[4], start[4]; /* 64 signed weights each, four sub-blocks of 16 */
-    __m512  scale;             /* one per sub-block */
+    __m512 scale;              /* one per sub-block */
 };
 
 INLINED void decode_q6_k(struct block_q6_512 *w, const uint8_t *p)
@@ -145,7 +147,8 @@ INLINED __m512 spread_subblocks(__m512 v, int i)
     return _mm512_permutexvar_ps(lane, v);
 }
 
-INLINED void add_q6_block(const struct block_q6_512 *w, const struct q8_row *x, int64_t b, int n_cols, __m512 *acc)
+INLINED void add_q6_block(const struct block_q6_512 *w, const struct q8_row *x, int64_t b, int n_cols,
+                          __m512 *acc)
 {
     const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     UNROLLED
@@ -194,22 +197,22 @@ INLINED void q5_k_tile(const struct dot_tile *t, int n_cols)
     min_rows(t, n_cols, sizeof(struct block_q5_k), decode_q5_k);
 }
 
-void dot_q4_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q4_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q4_k_tile, &t, n_cols);
 }
 
-void dot_q5_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q5_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q5_k_tile, &t, n_cols);
 }
 
-void dot_q6_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q6_k_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q6_k_tile, &t, n_cols);

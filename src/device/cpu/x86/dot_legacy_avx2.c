@@ -1,5 +1,5 @@
-/* dot_legacy_avx2.c: blocks of 32 with one scale times int8 activations: Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4; and IQ4_XS,
- * which is IQ4_NL with its scales gathered per 256. */
+/* dot_legacy_avx2.c: blocks of 32 with one scale times int8 activations: Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4; and
+ * IQ4_XS, which is IQ4_NL with its scales gathered per 256. */
 #include "device/cpu/x86/dot_avx2.h"
 #include "device/cpu/x86/dot_x86.h"
 
@@ -7,8 +7,8 @@
 typedef void (*decode256_fn)(struct codes256 *w, const uint8_t *p, int n);
 
 /* The last n < 8 blocks of a row; once for all formats and tile shapes, as it is long and seldom runs. */
-static __attribute__((noinline)) void sum_tail(decode256_fn decode, const uint8_t *p, int n, const struct q8_row *x,
-                                               int64_t b, int n_cols, __m256 *sum)
+static __attribute__((noinline)) void sum_tail(decode256_fn decode, const uint8_t *p, int n,
+                                               const struct q8_row *x, int64_t b, int n_cols, __m256 *sum)
 {
     struct codes256 w;
     decode(&w, p, n);
@@ -190,42 +190,42 @@ INLINED void iq4_xs_tile(const struct dot_tile *t, int n_cols)
 }
 
 void dot_q8_0_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q8_0_tile, &t, n_cols);
 }
 
 void dot_q4_0_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q4_0_tile, &t, n_cols);
 }
 
 void dot_q5_0_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+                   size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q5_0_tile, &t, n_cols);
 }
 
-void dot_iq4_nl_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_iq4_nl_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(iq4_nl_tile, &t, n_cols);
 }
 
-void dot_iq4_xs_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_iq4_xs_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(iq4_xs_tile, &t, n_cols);
 }
 
 void dot_mxfp4_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                      size_t y_stride)
+                    size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(mxfp4_tile, &t, n_cols);

@@ -7,8 +7,8 @@
 typedef void (*decode512_fn)(struct codes512 *w, const uint8_t *p, int n);
 
 /* The last n < 8 blocks of a row; once for all formats and tile shapes, as it is long and seldom runs. */
-static __attribute__((noinline)) void sum_tail(decode512_fn decode, const uint8_t *p, int n, const struct q8_row *x,
-                                               int64_t b, int n_cols, __m512 *sum)
+static __attribute__((noinline)) void sum_tail(decode512_fn decode, const uint8_t *p, int n,
+                                               const struct q8_row *x, int64_t b, int n_cols, __m512 *sum)
 {
     struct codes512 w;
     decode(&w, p, n);
@@ -79,7 +79,8 @@ INLINED void decode_q8_0(struct codes512 *w, const uint8_t *p, int n)
     enum { SIZE = sizeof(struct block_q8_0) };
     UNROLLED
     for (int i = 0; i < 4; i++)
-        w->code[i] = 2 * i < n ? two_blocks(p + 2 * i * SIZE + 2, SIZE, n == 2 * i + 1) : _mm512_setzero_si512();
+        w->code[i] =
+            2 * i < n ? two_blocks(p + 2 * i * SIZE + 2, SIZE, n == 2 * i + 1) : _mm512_setzero_si512();
     w->scale = f16_scales512(p, SIZE, n);
 }
 
@@ -209,43 +210,43 @@ INLINED void iq4_xs_tile(const struct dot_tile *t, int n_cols)
     block_rows(t, n_cols, sizeof(struct block_iq4_xs) / 8, decode_iq4_xs);
 }
 
-void dot_q8_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q8_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q8_0_tile, &t, n_cols);
 }
 
-void dot_q4_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q4_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q4_0_tile, &t, n_cols);
 }
 
-void dot_q5_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                     size_t y_stride)
+void dot_q5_0_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(q5_0_tile, &t, n_cols);
 }
 
-void dot_iq4_nl_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_iq4_nl_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(iq4_nl_tile, &t, n_cols);
 }
 
-void dot_iq4_xs_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_iq4_xs_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(iq4_xs_tile, &t, n_cols);
 }
 
-void dot_mxfp4_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                      size_t y_stride)
+void dot_mxfp4_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                      float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(mxfp4_tile, &t, n_cols);

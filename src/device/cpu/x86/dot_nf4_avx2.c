@@ -1,5 +1,5 @@
-/* dot_nf4_avx2.c: NF4 and FP4, plain and double-quantized, times f32 activations. A block's codebook is scaled by
- * its absmax and lies in two registers, so a weight is exactly what the format's decode gives. */
+/* dot_nf4_avx2.c: NF4 and FP4, plain and double-quantized, times f32 activations. A block's codebook is
+ * scaled by its absmax and lies in two registers, so a weight is exactly what the format's decode gives. */
 #include "device/cpu/dot_codebook.h"
 #include "device/cpu/x86/dot_avx2.h"
 #include "device/cpu/x86/dot_x86.h"
@@ -10,7 +10,8 @@ INLINED __m256 load_codes(const uint8_t *p, __m256 low, __m256 high)
     const __m256i offset = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
     __m256i index = _mm256_srlv_epi32(_mm256_set1_epi32((int)u32_at(p)), offset);
     __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), is_high);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index),
+                            is_high);
 }
 
 INLINED void codebook_rows(const struct dot_tile *t, int n_cols, const float *codebook, dot_absmax_fn absmax)
@@ -66,28 +67,28 @@ INLINED void fp4_dq_tile(const struct dot_tile *t, int n_cols)
 }
 
 void dot_nf4_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                    size_t y_stride)
+                  size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(nf4_tile, &t, n_cols);
 }
 
-void dot_nf4_dq_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_nf4_dq_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(nf4_dq_tile, &t, n_cols);
 }
 
 void dot_fp4_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                    size_t y_stride)
+                  size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(fp4_tile, &t, n_cols);
 }
 
-void dot_fp4_dq_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_fp4_dq_avx2(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                     float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles4(fp4_dq_tile, &t, n_cols);

@@ -1,13 +1,14 @@
-/* dot_nf4_avx512.c: NF4 and FP4, plain and double-quantized, times f32 activations. A block's codebook is scaled
- * by its absmax and lies in one register, so a weight is one permute and exactly what the format's decode gives. */
+/* dot_nf4_avx512.c: NF4 and FP4, plain and double-quantized, times f32 activations. A block's codebook is
+ * scaled by its absmax and lies in one register, so a weight is one permute and exactly what the format's
+ * decode gives. */
 #include <immintrin.h>
 
 #include "device/cpu/dot_codebook.h"
 #include "device/cpu/dot_tile.h"
 #include "device/cpu/x86/dot_x86.h"
 
-/* 16 weights: 8 bytes, each byte's high nibble first. Every 8 byte lane picks the nibbles of its two weights by
- * their bit offsets; the permute looks at 4 bits only, so the neighbours need no masking. */
+/* 16 weights: 8 bytes, each byte's high nibble first. Every 8 byte lane picks the nibbles of its two weights
+ * by their bit offsets; the permute looks at 4 bits only, so the neighbours need no masking. */
 INLINED __m512 load_codes(const uint8_t *p, __m512 values)
 {
     const __m512i offset = _mm512_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24, 36, 32, 44, 40, 52, 48, 60, 56);
@@ -75,8 +76,8 @@ void dot_nf4_avx512(const struct qmat *w, int64_t row, int n_rows, const void *c
     dot_tiles8(nf4_tile, &t, n_cols);
 }
 
-void dot_nf4_dq_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_nf4_dq_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(nf4_dq_tile, &t, n_cols);
@@ -89,8 +90,8 @@ void dot_fp4_avx512(const struct qmat *w, int64_t row, int n_rows, const void *c
     dot_tiles8(fp4_tile, &t, n_cols);
 }
 
-void dot_fp4_dq_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols, float *y,
-                       size_t y_stride)
+void dot_fp4_dq_avx512(const struct qmat *w, int64_t row, int n_rows, const void *const *x, int n_cols,
+                       float *y, size_t y_stride)
 {
     struct dot_tile t = dot_tile_at(w, row, n_rows, x, y, y_stride);
     dot_tiles8(fp4_dq_tile, &t, n_cols);
