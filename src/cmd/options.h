@@ -20,7 +20,7 @@ struct args { /* strings are borrowed from argv; numbers not given keep args_def
     const char *word[ARGS_MAX_WORDS]; /* arguments that are no options: MODEL, PROMPT, ... */
     int n_word;
     /* model and machine */
-    const char *type, *kv_type, *cpu, *template_name;
+    const char *type, *kv_type, *cpu, *template_name, *ram, *machine;
     int threads, ctx, batch; /* 0: chosen by the program */
     int exact;
     /* sampling; NAN or -1: as the model's generation_config.json says */

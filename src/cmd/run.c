@@ -119,7 +119,7 @@ static int decide_raw(bool *raw, const struct setup *s, const struct args *a, st
 
 static int check_length(const struct setup *s, const struct args *a, size_t n, struct err *e)
 {
-    size_t ctx = (size_t)setup_ctx(s, a), want = n + (a->max_tokens ? (size_t)a->max_tokens : 512);
+    size_t ctx = (size_t)s->plan->opt.ctx, want = n + (a->max_tokens ? (size_t)a->max_tokens : 512);
     if (n < ctx)
         return 0;
     err_set(e, ERR_USAGE, "the prompt has %zu tokens; the context holds %zu, the answer included", n, ctx);
@@ -155,7 +155,7 @@ static void print_stats(const struct answer *x, const struct setup *s)
             rate(x->n_prompt, x->prompt_seconds));
     fprintf(stderr, "answer    %7d tokens  %9.1f tokens/s\n", x->n_answer,
             rate(x->n_answer, x->answer_seconds));
-    fprintf(stderr, "time      %.2f s loading, %.3f s to the first token\n", s->load_seconds,
+    fprintf(stderr, "time      %.2f s loading, %.3f s to the first token\n", s->weights->loaded.seconds,
             x->first_token_seconds);
     fprintf(stderr, "memory    %.1f MiB at most, %.1f of them weights\n", (double)mem_peak_rss() / (1 << 20),
             (double)s->weights->bytes / (1 << 20));
@@ -229,6 +229,8 @@ static int run(const struct args *a, struct err *e)
         rc = tokenizer_encode(s.tokenizer, prompt.s, prompt.n, NULL, TOKENIZE_ALL_TRUSTED, &tokens, e);
     else if (!rc)
         rc = encode_chat(&tokens, &thinking, &s, a, &prompt, e);
+    if (!rc)
+        rc = setup_plan(&s, a, &limits, e);
     if (!rc)
         rc = check_length(&s, a, tokens.n, e);
     if (!rc)

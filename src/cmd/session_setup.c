@@ -130,31 +130,22 @@ int setup_open(struct setup *s, const char *path, const struct args *a, struct e
 
 /* ---- engine ---- */
 
-int setup_ctx(const struct setup *s, const struct args *a)
+int setup_plan(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e)
 {
-    enum { DEFAULT_MAX = 32768 };
-    int trained = s->model->shape.n_ctx_train;
-    return a->ctx ? a->ctx : trained > 0 && trained < DEFAULT_MAX ? trained : DEFAULT_MAX;
-}
-
-static int parse_mix(const char *name, enum mix *out, struct err *e)
-{
-    *out = name ? mix_from_name(name) : MIX_NONE;
-    if (!name || *out != MIX_NONE)
-        return 0;
-    err_set(e, ERR_USAGE, "--type \"%.60s\" is not known", name);
-    err_hint(e, "one of: %s", mix_list());
-    return ERR_USAGE;
-}
-
-static int parse_kv_type(const char *name, enum qtype *out, struct err *e)
-{
-    *out = name ? qtype_from_name(name) : QTYPE_NONE;
-    if (!name || *out == QTYPE_F16 || *out == QTYPE_BF16 || *out == QTYPE_F32)
-        return 0;
-    err_set(e, ERR_USAGE, "--kv-type \"%.60s\" is not known", name);
-    err_hint(e, "one of: f16 bf16 f32");
-    return ERR_USAGE;
+    struct machine machine;
+    struct plan_options opt;
+    int rc = plan_options_from(&opt, a, e);
+    if (!rc)
+        rc = plan_machine(&machine, a, s->model->folder, e);
+    if (rc)
+        return rc;
+    opt.ctx = l->ctx ? l->ctx : opt.ctx;
+    opt.batch = l->batch ? l->batch : opt.batch;
+    opt.logits = l->max_logits;
+    opt.threads = opt.threads ? opt.threads : threads_default();
+    opt.no_disk = true; /* experts are computed from RAM only */
+    rc = plan_build(&s->plan, s->model, &machine, &opt, e);
+    return rc ? rc : plan_refuse(s->plan, e);
 }
 
 static int parse_isa(const char *name, enum cpu_isa *out, struct err *e)
@@ -174,48 +165,43 @@ static int parse_isa(const char *name, enum cpu_isa *out, struct err *e)
     return ERR_USAGE;
 }
 
-static int load_weights(struct setup *s, enum mix mix, struct err *e)
+static int load_weights(struct setup *s, struct err *e)
 {
     struct progress_line line = { 0 };
-    struct weights_options opt = { .mix = mix,
-                                   .skip_mtp = true,
-                                   .threads = s->threads,
+    struct weights_options opt = { .threads = s->threads,
                                    .progress = terminal_progress,
                                    .progress_user = &line };
-    double begin = clock_seconds();
-    int rc = weights_load(&s->weights, s->model, s->device, &opt, e);
+    int rc = weights_load(&s->weights, s->plan, s->device, &opt, e);
     terminal_progress_end(&line);
-    s->load_seconds = clock_seconds() - begin;
     return rc;
+}
+
+static int open_session(struct setup *s, struct err *e)
+{
+    const struct plan_options *o = &s->plan->opt;
+    struct engine_options opt = { .max_batch = o->batch,
+                                  .max_sessions = o->sessions,
+                                  .max_ctx = o->ctx,
+                                  .max_logits = o->logits };
+    int rc = engine_open(&s->engine, s->weights, s->device, &opt, e);
+    return rc ? rc : session_open(&s->session, s->engine, &(struct session_options){ .kv_type = o->kv_type }, e);
 }
 
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e)
 {
-    enum mix mix;
-    enum qtype kv_type;
     struct device_cpu_options cpu = { .act = a->exact ? ACT_EXACT : ACT_INT8 };
-    int rc = parse_mix(a->type, &mix, e);
+    int rc = parse_isa(a->cpu, &cpu.isa, e);
+    if (!rc && !s->plan)
+        rc = setup_plan(s, a, l, e);
     if (!rc)
-        rc = parse_kv_type(a->kv_type, &kv_type, e);
-    if (!rc)
-        rc = parse_isa(a->cpu, &cpu.isa, e);
-    if (!rc)
-        rc = threads_open(&s->threads, a->threads, e);
+        rc = threads_open(&s->threads, s->plan->opt.threads, e);
     if (rc)
         return rc;
     cpu.threads = s->threads;
     rc = device_cpu_open(&s->device, &cpu, e);
     if (!rc)
-        rc = load_weights(s, mix, e);
-    if (rc)
-        return rc;
-    struct engine_options opt = { .max_batch = l->batch ? l->batch : a->batch,
-                                  .max_ctx = l->ctx ? l->ctx : setup_ctx(s, a),
-                                  .max_logits = l->max_logits };
-    rc = engine_open(&s->engine, s->weights, s->device, &opt, e);
-    if (rc)
-        return rc;
-    return session_open(&s->session, s->engine, &(struct session_options){ .kv_type = kv_type }, e);
+        rc = load_weights(s, e);
+    return rc ? rc : open_session(s, e);
 }
 
 void setup_close(struct setup *s)
@@ -226,6 +212,7 @@ void setup_close(struct setup *s)
     if (s->device)
         s->device->ops->close(s->device);
     threads_close(&s->threads);
+    plan_close(&s->plan);
     tokenizer_close(&s->tokenizer);
     model_close(&s->model);
     *s = (struct setup){ 0 };

@@ -6,6 +6,7 @@
 #define TONNE_CMD_SESSION_SETUP_H
 
 #include "cmd/options.h"
+#include "cmd/plan_setup.h"
 #include "engine/engine.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -17,6 +18,7 @@ struct setup { /* zero-initialise; setup_close */
     struct tokenizer *tokenizer;
     struct threads *threads;
     struct device *device;
+    struct plan *plan;
     struct weights *weights;
     struct engine *engine;
     struct session *session;
@@ -24,21 +26,22 @@ struct setup { /* zero-initialise; setup_close */
     struct sampler_options sampling; /* bias borrowed from args */
     int32_t eos[SETUP_MAX_EOS];      /* every id that ends an answer */
     int n_eos;
-    double load_seconds;
 };
 
 /* Opens the model's files and tokenizer; fills chat, sampling and eos. */
 int setup_open(struct setup *s, const char *path, const struct args *a, struct err *e);
 
-/* The context: --ctx, else the model's, at most 32K. */
-int setup_ctx(const struct setup *s, const struct args *a);
-
-/* Loads the weights and opens engine and session. threads and device are started here, too. */
 struct setup_limits {
-    int ctx;        /* 0: setup_ctx */
+    int ctx;        /* 0: from args, else the plan's choice */
     int max_logits; /* 0: 1 */
-    int batch;      /* 0: from args, else the engine's default */
+    int batch;      /* 0: from args, else the plan's choice */
 };
+
+/* Plans memory, context and batch (s->plan); ERR_NO_ROOM when the model does not fit. */
+int setup_plan(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e);
+
+/* Loads the weights as planned (plans first when nobody has) and opens engine and session. threads and device are
+ * started here, too. */
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e);
 
 bool setup_is_eos(const struct setup *s, int32_t id);

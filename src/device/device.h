@@ -216,6 +216,9 @@ struct device_cpu_options {
 /* Each gives *out; ended by (*out)->ops->close(*out). */
 int device_ref_open(struct device **out, const struct device_ref_options *opt, struct err *e);
 int device_cpu_open(struct device **out, const struct device_cpu_options *opt, struct err *e);
+/* What reserve will allocate for these limits with so many threads, and kv_bytes, before there is a device: for plans. */
+size_t device_cpu_scratch_bytes(const struct device_limits *l, int threads);
+size_t device_cpu_kv_bytes(enum qtype type, int positions, int n_head_kv, int d_head);
 /* The best instruction set of this machine, and its name for people ("AVX-512 VNNI BF16"). */
 enum cpu_isa device_cpu_isa(void);
 const char  *device_cpu_isa_name(enum cpu_isa isa);

@@ -57,6 +57,16 @@ static struct device_limits limits(const struct engine *en)
     return l;
 }
 
+size_t engine_measure(const struct shape *s, bool has_mtp, const struct engine_options *opt, struct device_limits *l)
+{
+    const struct weights w = { .shape = *s, .has_mtp = has_mtp };
+    struct engine en = { .w = &w, .opt = *opt };
+    struct arena a = { 0 };
+    carve(&en, &a);
+    *l = limits(&en);
+    return a.used;
+}
+
 static int open_buffers(struct engine *en, struct err *e)
 {
     const struct shape *s = &en->w->shape;

@@ -31,6 +31,10 @@ void engine_close(struct engine **e);
 const struct shape *engine_shape(const struct engine *en);
 int    engine_max_batch(const struct engine *en);
 size_t engine_work_bytes(const struct engine *en); /* activations and logits; device scratch not included */
+/* The same before there is an engine, for plans, in memory that the host can read; every option is given. Fills *limits
+ * with what the device will be asked to reserve. */
+size_t engine_measure(const struct shape *s, bool has_mtp, const struct engine_options *opt,
+                      struct device_limits *limits);
 
 struct session_options {
     int        ctx;     /* positions; 0 = the engine's max_ctx */
@@ -41,6 +45,11 @@ void session_close(struct session **s);
 int  session_position(const struct session *s); /* tokens evaluated so far */
 int  session_ctx(const struct session *s);
 size_t session_bytes(const struct session *s);  /* KV and state */
+/* The same before there is a session, for plans; every option is given, kv_bytes as in device_ops. Fills *state_bytes
+ * with the share that does not grow with the context. */
+size_t session_measure(const struct shape *s, bool has_mtp, const struct session_options *opt,
+                       size_t (*kv_bytes)(enum qtype type, int positions, int n_head_kv, int d_head),
+                       size_t *state_bytes);
 void session_reset(struct session *s);          /* position 0, states zero */
 
 /* One session's part of a pass. */

@@ -112,6 +112,22 @@ static size_t states_bytes(const struct session *s)
     return a.used;
 }
 
+size_t session_measure(const struct shape *sh, bool has_mtp, const struct session_options *opt,
+                       size_t (*kv_bytes)(enum qtype type, int positions, int n_head_kv, int d_head),
+                       size_t *state_bytes)
+{
+    const struct device_ops ops = { .kv_bytes = kv_bytes };
+    struct device d = { .ops = &ops };
+    const struct weights w = { .shape = *sh, .has_mtp = has_mtp };
+    struct engine en = { .w = &w, .d = &d };
+    struct layer_state layer[SHAPE_MAX_LAYERS + 1];
+    struct session s = { .en = &en, .ctx = opt->ctx, .kv_type = opt->kv_type, .layer = layer };
+    struct arena a = { 0 };
+    carve(&s, &a);
+    *state_bytes = states_bytes(&s);
+    return a.used;
+}
+
 void session_reset(struct session *s)
 {
     s->position = s->mtp_position = 0;

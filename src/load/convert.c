@@ -256,11 +256,6 @@ int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, fl
     return 0;
 }
 
-bool convert_is_copy(const struct weight_source *src, enum qtype target)
-{
-    return src->type == target && src->transform == TRANSFORM_NONE && !src->blocks_cross_rows;
-}
-
 int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e)
 {
     const struct weight_source *s = &c->src;
@@ -278,49 +273,4 @@ void convert_copy_plane(const struct convert_source *c, void *plane)
     if (!qtype_sizes(s->type, s->rows, s->cols, &data_bytes, &scale_bytes) || scale_bytes == 0)
         return;
     memcpy(plane, c->dq_plane ? (const void *)c->dq_plane : (const void *)c->plane, scale_bytes);
-}
-
-bool convert_is_vector(enum role role)
-{
-    switch (role) {
-    case ROLE_OUT_NORM: case ROLE_NORM_MIXER: case ROLE_NORM_MLP: case ROLE_Q_BIAS: case ROLE_K_BIAS:
-    case ROLE_V_BIAS: case ROLE_Q_NORM: case ROLE_K_NORM: case ROLE_DN_CONV: case ROLE_DN_DT_BIAS:
-    case ROLE_DN_A_LOG: case ROLE_DN_NORM: case ROLE_SHARED_GATE: case ROLE_MTP_NORM_EMBED:
-    case ROLE_MTP_NORM_HIDDEN: case ROLE_MTP_OUT_NORM:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Formats the engine multiplies with as they are stored; everything else that decodes becomes F32. */
-static enum qtype as_stored(const struct weight_source *src)
-{
-    const struct qtype_info *info = qtype_info(src->type);
-    if (src->blocks_cross_rows || src->type == QTYPE_F64 || src->type == QTYPE_Q8_K || !info->decode)
-        return QTYPE_F32;
-    return src->type;
-}
-
-enum qtype convert_target(const struct model *m, enum role role, int layer, enum mix mix,
-                          const struct weight_source *src)
-{
-    if (convert_is_vector(role))
-        return QTYPE_F32;
-    if (mix == MIX_NONE)
-        return as_stored(src);
-    const struct shape *s = &m->shape;
-    char name[64];
-    role_gguf_name(s, role, layer, name);
-    int n_mats;
-    int64_t rows, cols;
-    role_dims(s, role, &n_mats, &rows, &cols);
-    /* Every layer has exactly one attn_v or attn_qkv tensor, so the running index is the layer. */
-    struct mix_tensor t = { .gguf_name = name, .rows = rows, .cols = cols,
-                            .n_dims = n_mats > 1 ? 3 : rows > 1 ? 2 : 1,
-                            .layer = layer, .n_layer = s->n_layer + s->n_mtp,
-                            .i_attn_v = layer, .n_attn_v = s->n_layer + s->n_mtp,
-                            .n_expert = s->n_expert, .n_head = s->n_head, .n_head_kv = s->n_head_kv,
-                            .tied = s->tied };
-    return mix_pick(mix, &t);
 }

@@ -1,5 +1,5 @@
 /*
- * convert.h: stored weights -> f32 rows, and which format each weight gets. Used by loading and by `quantize`.
+ * convert.h: stored weights -> f32 rows. Used by loading and by `quantize`; plan/ says which format each weight gets.
  */
 #ifndef TONNE_LOAD_CONVERT_H
 #define TONNE_LOAD_CONVERT_H
@@ -21,18 +21,10 @@ size_t convert_scratch_bytes(const struct weight_source *src, int64_t n_rows);
  * infinite is ERR_FORMAT. Thread-safe. */
 int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e);
 
-/* True when the stored bytes are already what the target needs. */
-bool convert_is_copy(const struct weight_source *src, enum qtype target);
-/* Then: reads the stored codes of these rows to dst, checking the scales inside the blocks, */
+/* Where the stored bytes are already what the target needs (plan_is_copy): reads the stored codes of these rows to dst,
+ * checking the scales inside the blocks, */
 int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e);
 /* and fills the whole scale plane (qtype_sizes); nothing for formats without one. */
 void convert_copy_plane(const struct convert_source *c, void *plane);
-
-/* The format a weight gets: the mix's rule; without a mix, as stored where kernels can use that. Vectors (norms,
- * biases, conv, gates) are always F32. */
-enum qtype convert_target(const struct model *m, enum role role, int layer, enum mix mix,
-                          const struct weight_source *src);
-/* True for the roles that the engine reads as plain f32 arrays. */
-bool convert_is_vector(enum role role);
 
 #endif

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "load/convert.h"
 #include "load/export_folder.h"
 #include "load/export_job.h"
 #include "load/export_roles.h"
 #include "model/safetensors_write.h"
+#include "plan/plan.h"
 
 enum { BNB_BLOCK = 64, NESTED_BLOCK = 256, NESTED_MAP = 256, CODES = 16, NAME_ROOM = 256 };
 
@@ -303,7 +303,7 @@ static bool is_expert(enum role role)
 static void note_skipped(struct listing *l, enum role role, const char *name)
 {
     size_t n = strlen(name);
-    if (convert_is_vector(role) || role == ROLE_EMBED || role == ROLE_HEAD || role == ROLE_ROUTER)
+    if (plan_is_vector(role) || role == ROLE_EMBED || role == ROLE_HEAD || role == ROLE_ROUTER)
         return;
     if (n > 7 && !strcmp(name + n - 7, ".weight"))
         json_array_append_new(l->skipped, json_stringn(name, n - 7));
@@ -319,7 +319,7 @@ static int list_single(struct listing *l, enum role role, int layer, int expert,
         rc = name_of(l, role, layer, expert, &src, name, e);
     if (rc)
         return rc;
-    enum qtype target = convert_target(l->m, role, layer, l->opt->mix, &src);
+    enum qtype target = plan_target(l->m, role, layer, l->opt->mix, &src);
     int64_t dim[4];
     if (!is_4bit(target)) {
         enum qtype type = plain_type(src.type);
@@ -356,7 +356,7 @@ static int list_fused(struct listing *l, enum role role, int layer, struct err *
         return rc;
     const enum role parts[2] = { role, ROLE_EXPERT_UP };
     int n_expert = l->m->shape.n_expert, n_parts = role == ROLE_EXPERT_GATE ? 2 : 1, tensor = 0;
-    enum qtype target = convert_target(l->m, role, layer, l->opt->mix, &src), plain = plain_type(src.type);
+    enum qtype target = plan_target(l->m, role, layer, l->opt->mix, &src), plain = plain_type(src.type);
     struct quantized q = { .name = name,
                            .type = target,
                            .dtype = dtype_of(src.type),

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "load/convert.h"
 #include "load/export_job.h"
 #include "load/export_keys.h"
 #include "load/export_roles.h"
+#include "plan/plan.h"
 
 struct listing {
     const struct model *m;
@@ -42,7 +42,7 @@ static int list_role(void *user, enum role role, int layer, struct err *e)
     int rc = model_find(m, role, layer, n > 1 ? 0 : -1, &src, e);
     if (rc)
         return rc;
-    enum qtype type = convert_target(m, role, layer, l->opt->mix, &src);
+    enum qtype type = plan_target(m, role, layer, l->opt->mix, &src);
     role_gguf_name(&m->shape, role, layer, name);
     gguf_write_tensor(l->w, name, type, dim, export_role_dims(m, role, false, dim));
     uint64_t bytes = (uint64_t)rows * qtype_row_bytes(type, cols);

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "load/convert.h"
+#include "plan/plan.h"
 
 enum {
     PANEL_FLOATS = 1 << 18, /* converted at a time: 1 MiB as f32 */
@@ -187,7 +188,7 @@ static bool has_absmax(enum qtype t)
 
 static bool is_copy(const struct export_item *it)
 {
-    return convert_is_copy(&it->src, it->target) && it->order.kind == HEADS_STAY && it->undo == UNDO_NONE;
+    return plan_is_copy(&it->src, it->target) && it->order.kind == HEADS_STAY && it->undo == UNDO_NONE;
 }
 
 static int convert_panel(const struct export_job *job, const struct export_item *it,

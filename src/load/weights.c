@@ -1,12 +1,12 @@
 /*
- * weights.c: see weights.h. Loading walks the shape once and makes a list of items (a weight and where its matrix or
- * vector must be written down), sizes and places them all in one block of the device's memory, and then lets all
- * threads fill it, a panel of rows at a time: read, decode, transform, encode. Memory beyond the result is a few
- * panels per thread.
+ * weights.c: see weights.h. The plan says which weight goes where in one block of the device's memory; all threads
+ * fill it, a panel of rows at a time: read, decode, transform, encode. Memory beyond the result is what the plan calls
+ * staging: one panel, its stored form and a scale plane per thread.
  */
 #include "load/weights.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,37 +14,18 @@
 #include "base/clock.h"
 #include "load/convert.h"
 
-enum { ALIGN = 64, PANEL_FLOATS = 1 << 20 };
-
-struct item {
-    enum role     role;
-    int           layer, expert;
-    struct qmat  *mat;    /* either a matrix ... */
-    const float **vector; /* ... or a plain f32 array */
-    struct weight_source src;
-    enum qtype    target;
-    size_t        data_at, scale_at; /* offsets in the block; scale_at == data end when there is no plane */
-    size_t        data_bytes, scale_bytes;
-};
-
-struct plan {
-    const struct model *m;
-    struct item *item;
-    int          n, capacity;
-    size_t       bytes;
-};
-
 struct task { /* rows [row, row + n_rows) of an item */
     int     item;
     int64_t row, n_rows;
 };
 
 struct load_job {
-    struct plan *plan;
+    const struct plan *plan;
     struct task *task;
     int64_t      n_task;
     char        *base;
-    size_t       scratch_bytes, absmax_floats, panel_floats;
+    struct mem   staging;
+    size_t       staging_bytes; /* of each thread */
     const struct weights_options *opt;
     uint64_t     total_bytes;
     _Atomic uint64_t done_bytes;
@@ -53,139 +34,77 @@ struct load_job {
     double       last_report; /* thread 0 only */
 };
 
-/* ---- the list of items ---- */
+/* ---- where results are written down ---- */
 
-static int add(struct plan *p, enum role role, int layer, int expert, struct qmat *mat, const float **vector,
-               struct err *e)
-{
-    if (p->n == p->capacity) {
-        int more = p->capacity ? 2 * p->capacity : 256;
-        struct item *grown = realloc(p->item, (size_t)more * sizeof *grown);
-        if (!grown)
-            return err_set(e, ERR_MEMORY, "no memory for a list of %d weights", more);
-        p->item = grown;
-        p->capacity = more;
-    }
-    p->item[p->n++] = (struct item){ .role = role, .layer = layer, .expert = expert, .mat = mat, .vector = vector };
-    return 0;
-}
-
-struct slot { /* where a role's result is written down */
-    enum role     role;
-    struct qmat  *mat;
-    const float **vector;
+#define IN_LAYER(role, field) [role] = offsetof(struct layer_weights, field)
+static const size_t in_layer[ROLE_COUNT] = {
+    IN_LAYER(ROLE_NORM_MIXER, norm_mixer), IN_LAYER(ROLE_NORM_MLP, norm_mlp),
+    IN_LAYER(ROLE_Q, attention.q), IN_LAYER(ROLE_K, attention.k), IN_LAYER(ROLE_V, attention.v),
+    IN_LAYER(ROLE_O, attention.o), IN_LAYER(ROLE_Q_BIAS, attention.q_bias),
+    IN_LAYER(ROLE_K_BIAS, attention.k_bias), IN_LAYER(ROLE_V_BIAS, attention.v_bias),
+    IN_LAYER(ROLE_Q_NORM, attention.q_norm), IN_LAYER(ROLE_K_NORM, attention.k_norm),
+    IN_LAYER(ROLE_DN_QKV, delta_net.qkv), IN_LAYER(ROLE_DN_Z, delta_net.z), IN_LAYER(ROLE_DN_B, delta_net.b),
+    IN_LAYER(ROLE_DN_A, delta_net.a), IN_LAYER(ROLE_DN_CONV, delta_net.conv),
+    IN_LAYER(ROLE_DN_DT_BIAS, delta_net.dt_bias), IN_LAYER(ROLE_DN_A_LOG, delta_net.a_neg),
+    IN_LAYER(ROLE_DN_NORM, delta_net.norm), IN_LAYER(ROLE_DN_OUT, delta_net.out),
+    IN_LAYER(ROLE_GATE, mlp.gate), IN_LAYER(ROLE_UP, mlp.up), IN_LAYER(ROLE_DOWN, mlp.down),
+    IN_LAYER(ROLE_ROUTER, moe.router), IN_LAYER(ROLE_SHARED_GATE_PROJ, moe.shared.gate),
+    IN_LAYER(ROLE_SHARED_UP, moe.shared.up), IN_LAYER(ROLE_SHARED_DOWN, moe.shared.down),
+    IN_LAYER(ROLE_SHARED_GATE, moe.shared_gate),
 };
+#undef IN_LAYER
 
-static int add_slots(struct plan *p, int layer, const struct slot *slot, int n, struct err *e)
+/* The struct qmat of a matrix, the const float * of a vector. */
+static void *place_of(struct weights *w, const struct plan_item *it)
 {
-    for (int i = 0; i < n; i++) {
-        if (!model_has(&p->m->shape, slot[i].role, layer))
-            continue;
-        int rc = add(p, slot[i].role, layer, -1, slot[i].mat, slot[i].vector, e);
-        if (rc)
-            return rc;
+    struct mlp_weights *expert;
+    switch (it->role) {
+    case ROLE_EMBED: return &w->embed;
+    case ROLE_OUT_NORM: return &w->out_norm;
+    case ROLE_HEAD: return &w->head;
+    case ROLE_MTP_FC: return &w->mtp.fc;
+    case ROLE_MTP_NORM_EMBED: return &w->mtp.norm_embed;
+    case ROLE_MTP_NORM_HIDDEN: return &w->mtp.norm_hidden;
+    case ROLE_MTP_OUT_NORM: return &w->mtp.out_norm;
+    case ROLE_EXPERT_GATE:
+    case ROLE_EXPERT_UP:
+    case ROLE_EXPERT_DOWN:
+        expert = &w->experts[(size_t)it->layer * (size_t)w->shape.n_expert + (size_t)it->expert];
+        return it->role == ROLE_EXPERT_GATE ? &expert->gate : it->role == ROLE_EXPERT_UP ? &expert->up : &expert->down;
+    default: {
+        struct layer_weights *layer = it->layer == w->shape.n_layer ? &w->mtp.layer : &w->layer[it->layer];
+        return (char *)layer + in_layer[it->role];
     }
-    return 0;
-}
-
-static int add_layer(struct plan *p, int layer, struct layer_weights *w, struct mlp_weights *experts, struct err *e)
-{
-    struct attention_weights *at = &w->attention;
-    struct delta_net_weights *dn = &w->delta_net;
-    const struct slot slots[] = {
-        { ROLE_NORM_MIXER, NULL, &w->norm_mixer },
-        { ROLE_NORM_MLP, NULL, &w->norm_mlp },
-        { ROLE_Q, &at->q, NULL },
-        { ROLE_K, &at->k, NULL },
-        { ROLE_V, &at->v, NULL },
-        { ROLE_O, &at->o, NULL },
-        { ROLE_Q_BIAS, NULL, &at->q_bias },
-        { ROLE_K_BIAS, NULL, &at->k_bias },
-        { ROLE_V_BIAS, NULL, &at->v_bias },
-        { ROLE_Q_NORM, NULL, &at->q_norm },
-        { ROLE_K_NORM, NULL, &at->k_norm },
-        { ROLE_DN_QKV, &dn->qkv, NULL },
-        { ROLE_DN_Z, &dn->z, NULL },
-        { ROLE_DN_B, &dn->b, NULL },
-        { ROLE_DN_A, &dn->a, NULL },
-        { ROLE_DN_CONV, NULL, &dn->conv },
-        { ROLE_DN_DT_BIAS, NULL, &dn->dt_bias },
-        { ROLE_DN_A_LOG, NULL, &dn->a_neg },
-        { ROLE_DN_NORM, NULL, &dn->norm },
-        { ROLE_DN_OUT, &dn->out, NULL },
-        { ROLE_GATE, &w->mlp.gate, NULL },
-        { ROLE_UP, &w->mlp.up, NULL },
-        { ROLE_DOWN, &w->mlp.down, NULL },
-        { ROLE_ROUTER, &w->moe.router, NULL },
-        { ROLE_SHARED_GATE_PROJ, &w->moe.shared.gate, NULL },
-        { ROLE_SHARED_UP, &w->moe.shared.up, NULL },
-        { ROLE_SHARED_DOWN, &w->moe.shared.down, NULL },
-        { ROLE_SHARED_GATE, NULL, &w->moe.shared_gate },
-    };
-    int rc = add_slots(p, layer, slots, sizeof slots / sizeof *slots, e);
-    if (rc || !model_has(&p->m->shape, ROLE_ROUTER, layer))
-        return rc;
-    w->moe.expert = experts;
-    for (int i = 0; i < p->m->shape.n_expert; i++) {
-        rc = add(p, ROLE_EXPERT_GATE, layer, i, &experts[i].gate, NULL, e);
-        if (!rc)
-            rc = add(p, ROLE_EXPERT_UP, layer, i, &experts[i].up, NULL, e);
-        if (!rc)
-            rc = add(p, ROLE_EXPERT_DOWN, layer, i, &experts[i].down, NULL, e);
-        if (rc)
-            return rc;
     }
-    return 0;
 }
 
-static int list_items(struct plan *p, struct weights *w, bool mtp, struct err *e)
+static void write_down(struct weights *w, const struct plan_item *it)
 {
-    const struct shape *s = &p->m->shape;
-    const struct slot top[] = { { ROLE_EMBED, &w->embed, NULL }, { ROLE_OUT_NORM, NULL, &w->out_norm } };
-    int rc = add_slots(p, -1, top, 2, e);
-    for (int i = 0; i < s->n_layer && !rc; i++)
-        rc = add_layer(p, i, &w->layer[i], w->experts + (size_t)i * (size_t)s->n_expert, e);
-    if (!rc && !s->tied)
-        rc = add(p, ROLE_HEAD, -1, -1, &w->head, NULL, e);
-    if (rc || !mtp)
-        return rc;
-    const struct slot head[] = { { ROLE_MTP_FC, &w->mtp.fc, NULL },
-                                 { ROLE_MTP_NORM_EMBED, NULL, &w->mtp.norm_embed },
-                                 { ROLE_MTP_NORM_HIDDEN, NULL, &w->mtp.norm_hidden },
-                                 { ROLE_MTP_OUT_NORM, NULL, &w->mtp.out_norm } };
-    rc = add_slots(p, s->n_layer, head, 4, e);
-    if (!rc)
-        rc = add_layer(p, s->n_layer, &w->mtp.layer, w->experts + (size_t)s->n_layer * (size_t)s->n_expert, e);
-    return rc;
-}
-
-/* ---- sizes and places ---- */
-
-static int place_item(struct plan *p, struct item *it, enum mix mix, struct err *e)
-{
-    int rc = model_find(p->m, it->role, it->layer, it->expert, &it->src, e);
-    if (rc)
-        return rc;
-    it->target = convert_target(p->m, it->role, it->layer, mix, &it->src);
-    uint64_t end;
-    if (!qtype_sizes(it->target, it->src.rows, it->src.cols, &it->data_bytes, &it->scale_bytes) ||
-        !checked_add(p->bytes, it->data_bytes, &end) || !checked_add(end, it->scale_bytes + 2 * ALIGN, &end))
-        return err_set(e, ERR_FORMAT, "tensor %s is too large or does not fit the format %s", it->src.tensor->name,
-                       qtype_info(it->target)->name);
-    it->data_at = p->bytes;
-    it->scale_at = align_up(it->data_at + it->data_bytes, ALIGN);
-    p->bytes = align_up(it->scale_at + it->scale_bytes, ALIGN);
-    return 0;
-}
-
-static void write_down(const struct item *it, char *base)
-{
-    if (it->vector)
-        *it->vector = (const float *)(base + it->data_at);
+    char *base = w->block.ptr;
+    void *to = place_of(w, it);
+    if (plan_is_vector(it->role))
+        *(const float **)to = (const float *)(base + it->data_at);
     else
-        *it->mat = (struct qmat){ .type = it->target, .rows = it->src.rows, .cols = it->src.cols,
-                                  .data = base + it->data_at,
-                                  .scale = it->scale_bytes ? base + it->scale_at : NULL };
+        *(struct qmat *)to = (struct qmat){ .type = it->target, .rows = it->src.rows, .cols = it->src.cols,
+                                            .data = base + it->data_at,
+                                            .scale = it->scale_bytes ? base + it->scale_at : NULL };
+}
+
+static void write_all_down(struct weights *w, const struct plan *p)
+{
+    size_t n_expert = (size_t)w->shape.n_expert;
+    for (int i = 0; i < p->n_item; i++) {
+        const struct plan_item *it = &p->item[i];
+        if (it->tier == TIER_RAM)
+            write_down(w, it);
+        if (it->role == ROLE_EXPERT_GATE && it->expert == 0) {
+            struct layer_weights *layer = it->layer == w->shape.n_layer ? &w->mtp.layer : &w->layer[it->layer];
+            layer->moe.expert = w->experts + (size_t)it->layer * n_expert;
+        }
+        w->n_weights += (uint64_t)(it->src.rows * it->src.cols);
+    }
+    if (w->shape.tied)
+        w->head = w->embed;
 }
 
 /* ---- filling, all threads ---- */
@@ -195,23 +114,21 @@ static uint64_t stored_row_bytes(const struct weight_source *src)
     return src->blocks_cross_rows ? (uint64_t)src->cols / 2 : qtype_row_bytes(src->type, src->cols);
 }
 
-static int64_t panel_rows(const struct item *it)
+/* Rows of one task: a panel, or all where scales depend on all rows. */
+static int64_t task_rows(const struct plan_item *it)
 {
-    if (qtype_needs_absmax(it->target))
-        return it->src.rows; /* its scales depend on all rows */
-    int64_t rows = PANEL_FLOATS / it->src.cols;
-    return rows < 1 ? 1 : rows < it->src.rows ? rows : it->src.rows;
+    return qtype_needs_absmax(it->target) ? it->src.rows : plan_panel_rows(it->src.rows, it->src.cols);
 }
 
 static int make_tasks(struct load_job *job, struct err *e)
 {
-    struct plan *p = job->plan;
+    const struct plan *p = job->plan;
     for (int pass = 0; pass < 2; pass++) {
         int64_t n = 0;
-        for (int i = 0; i < p->n; i++) {
-            const struct item *it = &p->item[i];
-            int64_t rows = panel_rows(it);
-            for (int64_t r = 0; r < it->src.rows; r += rows, n++)
+        for (int i = 0; i < p->n_item; i++) {
+            const struct plan_item *it = &p->item[i];
+            int64_t rows = task_rows(it);
+            for (int64_t r = 0; r < it->src.rows && it->tier == TIER_RAM; r += rows, n++)
                 if (pass)
                     job->task[n] = (struct task){ i, r, rows < it->src.rows - r ? rows : it->src.rows - r };
         }
@@ -219,17 +136,9 @@ static int make_tasks(struct load_job *job, struct err *e)
         if (!pass && !(job->task = calloc((size_t)n, sizeof *job->task)))
             return err_set(e, ERR_MEMORY, "no memory for %lld loading tasks", (long long)n);
     }
-    for (int i = 0; i < p->n; i++) {
-        const struct item *it = &p->item[i];
-        int64_t rows = PANEL_FLOATS / it->src.cols;
-        rows = rows < 1 ? 1 : rows < it->src.rows ? rows : it->src.rows;
-        size_t scratch = convert_scratch_bytes(&it->src, rows), panel = (size_t)(rows * it->src.cols);
-        size_t absmax = qtype_needs_absmax(it->target) ? (size_t)(it->src.rows * it->src.cols / 64) : 0;
-        job->scratch_bytes = scratch > job->scratch_bytes ? scratch : job->scratch_bytes;
-        job->panel_floats = panel > job->panel_floats ? panel : job->panel_floats;
-        job->absmax_floats = absmax > job->absmax_floats ? absmax : job->absmax_floats;
-        job->total_bytes += (uint64_t)it->src.rows * stored_row_bytes(&it->src);
-    }
+    for (int i = 0; i < p->n_item; i++)
+        if (p->item[i].tier == TIER_RAM)
+            job->total_bytes += (uint64_t)p->item[i].src.rows * stored_row_bytes(&p->item[i].src);
     return 0;
 }
 
@@ -238,14 +147,24 @@ struct thread_buffers {
     void  *scratch;
 };
 
+/* A thread's share of the staging memory. */
+static struct thread_buffers buffers_of(const struct load_job *job, int thread)
+{
+    const struct plan_staging *s = &job->plan->staging;
+    if (job->staging_bytes == 0)
+        return (struct thread_buffers){ 0 }; /* everything is copied as it is */
+    char *at = (char *)job->staging.ptr + (size_t)thread * job->staging_bytes;
+    char *absmax = at + align_up(s->panel, PLAN_ALIGN);
+    return (struct thread_buffers){ (float *)at, (float *)absmax, absmax + align_up(s->absmax, PLAN_ALIGN) };
+}
+
 static int convert_task(const struct load_job *job, const struct task *t, const struct convert_source *c,
                         const struct thread_buffers *b, struct err *e)
 {
-    const struct item *it = &job->plan->item[t->item];
+    const struct plan_item *it = &job->plan->item[t->item];
     struct qmat_encoder enc = { it->target, it->src.rows, it->src.cols, job->base + it->data_at,
                                 job->base + it->scale_at, b->absmax };
-    int64_t step = PANEL_FLOATS / it->src.cols;
-    step = step < 1 ? 1 : step;
+    int64_t step = plan_panel_rows(it->src.rows, it->src.cols);
     for (int64_t r = t->row; r < t->row + t->n_rows; r += step) {
         int64_t n = t->row + t->n_rows - r < step ? t->row + t->n_rows - r : step;
         int rc = convert_rows(c, r, n, b->panel, b->scratch, e);
@@ -260,12 +179,12 @@ static int convert_task(const struct load_job *job, const struct task *t, const 
 
 static int run_task(struct load_job *job, const struct task *t, const struct thread_buffers *b, struct err *e)
 {
-    const struct item *it = &job->plan->item[t->item];
+    const struct plan_item *it = &job->plan->item[t->item];
     struct convert_source *c;
-    int rc = convert_open(&c, job->plan->m, &it->src, e);
+    int rc = convert_open(&c, job->plan->model, &it->src, e);
     if (rc)
         return rc;
-    if (convert_is_copy(&it->src, it->target)) {
+    if (plan_is_copy(&it->src, it->target)) {
         size_t row_bytes = qtype_row_bytes(it->target, it->src.cols);
         rc = convert_copy_rows(c, t->row, t->n_rows, job->base + it->data_at + (size_t)t->row * row_bytes, e);
         if (!rc && t->row == 0)
@@ -284,7 +203,7 @@ static void fail(struct load_job *job, const struct err *why)
         job->err = *why;
 }
 
-static void report(struct load_job *job, const struct item *it)
+static void report(struct load_job *job, const struct plan_item *it)
 {
     double now = clock_seconds();
     if (!job->opt->progress || now - job->last_report < 0.05)
@@ -302,79 +221,71 @@ static void load_thread(void *arg, struct threads *threads, int thread)
 {
     struct load_job *job = arg;
     struct err why = { 0 };
-    struct thread_buffers b = { malloc(job->panel_floats * sizeof(float) + 64),
-                                malloc(job->absmax_floats * sizeof(float) + 64), malloc(job->scratch_bytes + 64) };
-    if (!b.panel || !b.absmax || !b.scratch) {
-        err_set(&why, ERR_MEMORY, "no memory for the loading buffers");
-        fail(job, &why);
-    }
+    const struct thread_buffers b = buffers_of(job, thread);
     int64_t i;
     while (!atomic_load(&job->failed) && (i = threads_next(threads)) < job->n_task) {
-        const struct item *it = &job->plan->item[job->task[i].item];
-        if (run_task(job, &job->task[i], &b, &why)) {
-            err_where(&why, "%s", job->plan->m->path);
+        const struct plan_item *it = &job->plan->item[job->task[i].item];
+        if (run_task(job, &job->task[i], &b, &why))
             fail(job, &why);
-        }
         atomic_fetch_add(&job->done_bytes, (uint64_t)job->task[i].n_rows * stored_row_bytes(&it->src));
         if (thread == 0)
             report(job, it);
     }
-    free(b.panel);
-    free(b.absmax);
-    free(b.scratch);
 }
 
-static int fill(struct plan *p, char *base, const struct weights_options *opt, struct err *e)
+static int fill(struct load_job *job, struct err *e)
 {
-    struct load_job job = { .plan = p, .base = base, .opt = opt };
-    int rc = make_tasks(&job, e);
+    const struct plan_staging *s = &job->plan->staging;
+    job->staging_bytes = align_up(s->panel, PLAN_ALIGN) + align_up(s->absmax, PLAN_ALIGN) +
+                         align_up(s->scratch, PLAN_ALIGN);
+    size_t n = (size_t)threads_count(job->opt->threads);
+    int rc = make_tasks(job, e);
+    if (!rc)
+        rc = mem_ram(&job->staging, n * job->staging_bytes, "the loading buffers", e);
     if (!rc) {
-        threads_run(opt->threads, load_thread, &job);
-        rc = job.failed;
+        threads_run(job->opt->threads, load_thread, job);
+        rc = job->failed;
         if (rc && e)
-            *e = job.err;
+            *e = job->err;
     }
-    free(job.task);
+    mem_free(&job->staging);
+    free(job->task);
     return rc;
 }
 
 /* ---- the whole ---- */
 
-int weights_load(struct weights **out, const struct model *m, struct device *d, const struct weights_options *opt,
+static int open_records(struct weights *w, const struct plan *p, struct device *d, struct err *e)
+{
+    size_t n_layer = (size_t)p->model->shape.n_layer, n_expert = (size_t)p->model->shape.n_expert;
+    w->shape = p->model->shape;
+    w->device = d;
+    w->has_mtp = p->has_mtp;
+    w->bytes = p->weights_bytes;
+    w->layer = calloc(n_layer, sizeof *w->layer);
+    w->experts = calloc((n_layer + 1) * n_expert + 1, sizeof *w->experts);
+    return w->layer && w->experts ? 0 : err_set(e, ERR_MEMORY, "no memory for the weights' records");
+}
+
+int weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
                  struct err *e)
 {
-    struct plan p = { .m = m };
-    const struct shape *s = &m->shape;
+    double begin = clock_seconds();
     struct weights *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory for the weights' records");
-    w->shape = *s;
-    w->device = d;
-    w->has_mtp = s->n_mtp > 0 && !opt->skip_mtp;
-    size_t n_layer = (size_t)s->n_layer, n_expert = (size_t)s->n_expert;
-    w->layer = calloc(n_layer, sizeof *w->layer);
-    w->experts = calloc((n_layer + 1) * n_expert + 1, sizeof *w->experts);
-    int rc = w->layer && w->experts ? 0 : err_set(e, ERR_MEMORY, "no memory for the weights' records");
+    int rc = open_records(w, p, d, e);
     if (!rc)
-        rc = list_items(&p, w, w->has_mtp, e);
-    for (int i = 0; i < p.n && !rc; i++) {
-        rc = place_item(&p, &p.item[i], opt->mix, e);
-        w->n_weights += rc ? 0 : (uint64_t)(p.item[i].src.rows * p.item[i].src.cols);
-    }
+        rc = d->ops->alloc(d, &w->block, p->weights_bytes, "the weights", e);
+    struct load_job job = { .plan = p, .base = w->block.ptr, .opt = opt };
     if (!rc)
-        rc = d->ops->alloc(d, &w->block, p.bytes, "the weights", e);
-    w->bytes = p.bytes;
-    if (!rc)
-        rc = fill(&p, w->block.ptr, opt, e);
-    for (int i = 0; i < p.n && !rc; i++)
-        write_down(&p.item[i], w->block.ptr);
-    if (!rc && s->tied)
-        w->head = w->embed;
-    free(p.item);
+        rc = fill(&job, e);
     if (rc) {
         weights_close(&w);
         return rc;
     }
+    write_all_down(w, p);
+    w->loaded = (struct load_facts){ job.total_bytes, clock_seconds() - begin, mem_peak_rss() };
     *out = w;
     return 0;
 }

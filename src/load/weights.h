@@ -9,7 +9,7 @@
 #include "base/threads.h"
 #include "device/device.h"
 #include "model/model.h"
-#include "quant/qtype.h"
+#include "plan/plan.h"
 
 struct layer_weights {
     const float *norm_mixer, *norm_mlp; /* [d_model] */
@@ -25,6 +25,12 @@ struct mtp_weights {
     struct layer_weights layer;                    /* a full-attention layer */
 };
 
+struct load_facts { /* for the line after loading */
+    uint64_t read_bytes;  /* of the model's files */
+    double   seconds;
+    size_t   peak_rss;    /* of the process, afterwards */
+};
+
 struct weights {
     struct shape shape;
     struct qmat  embed, head;       /* [n_vocab][d_model]; the same matrix when tied */
@@ -34,6 +40,7 @@ struct weights {
     struct mtp_weights mtp;
     uint64_t     n_weights;         /* parameters, MTP included */
     size_t       bytes;             /* all of the above in the device's memory */
+    struct load_facts loaded;
     /* private: what to free */
     struct device *device;
     struct mem     block;
@@ -41,17 +48,15 @@ struct weights {
 };
 
 struct weights_options {
-    enum mix        mix;      /* quantize while loading; MIX_NONE: as stored */
-    bool            skip_mtp; /* leave the MTP layer out */
-    struct threads *threads;  /* borrowed */
+    struct threads *threads;  /* borrowed; as many as the plan counts with, or the staging differs from the plan's */
     progress_fn     progress; /* may be NULL */
     void           *progress_user;
 };
 
-/* Reads, converts and places every weight of m into d's memory. Panels of rows pass through bounded buffers, so
- * the peak is the result plus a constant. The model may be closed afterwards. A NaN or infinite scale or norm is
- * ERR_FORMAT. Gives *out; ended by weights_close before the device. */
-int  weights_load(struct weights **out, const struct model *m, struct device *d, const struct weights_options *opt,
+/* Carries out a plan: reads, converts and places every weight into d's memory; experts on disk stay there and their
+ * mlp_weights empty. Panels of rows pass through buffers of the planned size. Plan and model may be closed afterwards.
+ * A NaN or infinite scale or norm is ERR_FORMAT. Gives *out; ended by weights_close before the device. */
+int  weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
                   struct err *e);
 void weights_close(struct weights **w);
 

@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "model/model.h"
+#include "support/load.h"
 
 #define DATA "tests/data/tiny/"
 
@@ -103,9 +104,8 @@ static int run(const char *path, const struct reference *r, const struct setting
     struct device_ref_options ref = { 0 };
     if (strcmp(s->device, "ref") == 0 ? device_ref_open(&device, &ref, &e) : device_cpu_open(&device, &cpu, &e))
         stop(&e, "device");
-    struct weights_options load = { .threads = threads };
     struct engine_options opt = { .max_batch = s->batch, .max_ctx = r->n, .max_logits = s->batch };
-    if (model_open(&model, path, &e) || weights_load(&weights, model, device, &load, &e))
+    if (model_open(&model, path, &e) || test_load(&weights, model, device, MIX_NONE, threads, &e))
         stop(&e, path);
     model_close(&model);
     if (engine_open(&engine, weights, device, &opt, &e))

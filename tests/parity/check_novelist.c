@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "support/load.h"
 #include "text/tokenizer.h"
 
 enum { N = 128, WINDOW = 512, WINDOWS = 32 };
@@ -198,8 +199,7 @@ static void open_all(struct fixture *f, const char *folder)
     struct device_cpu_options cpu = { .isa = CPU_ISA_BEST, .threads = f->threads };
     need(device_cpu_open(&f->device, &cpu, &e), &e);
     need(model_open(&f->model, folder, &e), &e);
-    struct weights_options load = { .threads = f->threads };
-    need(weights_load(&f->weights, f->model, f->device, &load, &e), &e);
+    need(test_load(&f->weights, f->model, f->device, MIX_NONE, f->threads, &e), &e);
     need(tokenizer_open(&f->tokenizer, f->model, &e), &e);
     struct engine_options opt = { .max_batch = N, .max_ctx = 1024, .max_logits = N };
     need(engine_open(&f->engine, f->weights, f->device, &opt, &e), &e);

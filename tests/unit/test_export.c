@@ -20,6 +20,7 @@
 #include "load/convert.h"
 #include "load/export.h"
 #include "model/safetensors_write.h"
+#include "plan/plan.h"
 #include "support/tiny_files.h"
 
 static struct threads *pool;
@@ -129,7 +130,7 @@ static void compare_matrix(const struct judge *j, enum role role, int layer, int
     const struct model *from = mtp_norm && j->want_mtp_norms ? j->want_mtp_norms : j->want;
     float *want = values(from, role, layer, expert, &a), *got = values(j->got, role, layer, expert, &b);
     int64_t n = a.rows * a.cols;
-    float tolerance = convert_is_vector(role) || a.rows == 1 ? j->tolerance : 0;
+    float tolerance = plan_is_vector(role) || a.rows == 1 ? j->tolerance : 0;
     if (j->mix != MIX_NONE && b.type != a.type)
         through_format(b.type, a.rows, a.cols, want);
     for (int64_t i = 0; i < n; i++)

@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "model/model.h"
+#include "support/load.h"
 
 enum { N = 100, VOCAB = 304 };
 
@@ -30,8 +31,7 @@ static int open_rig(void **state)
     struct device_cpu_options cpu = { .isa = CPU_ISA_BEST, .threads = r.threads };
     assert_int_equal(device_cpu_open(&r.device, &cpu, &e), 0);
     assert_int_equal(model_open(&m, "tests/data/tiny/qwen3_5_moe", &e), 0);
-    struct weights_options load = { .threads = r.threads };
-    assert_int_equal(weights_load(&r.weights, m, r.device, &load, &e), 0);
+    assert_int_equal(test_load(&r.weights, m, r.device, MIX_NONE, r.threads, &e), 0);
     model_close(&m);
     struct engine_options opt = { .max_batch = 64, .max_sessions = 3, .max_ctx = 2 * N, .max_logits = 4 };
     assert_int_equal(engine_open(&r.engine, r.weights, r.device, &opt, &e), 0);

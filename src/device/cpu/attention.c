@@ -118,7 +118,7 @@ void attention_carve(struct cpu_device *c, struct arena *a)
     c->attention.partial =
         arena_take(a, c->attention.partial_slots * (size_t)l->n_head * result * sizeof(float));
     c->attention.work_bytes = align_up(one.used, ARENA_ALIGN);
-    c->attention.work = arena_take(a, (size_t)threads_count(c->threads) * c->attention.work_bytes);
+    c->attention.work = arena_take(a, (size_t)c->n_threads * c->attention.work_bytes);
 }
 
 /* ---- the cache ---- */
@@ -455,7 +455,7 @@ int cpu_attention(struct device *d, const struct attention_args *a, struct err *
     };
     j.tile_rows = j.group < TILE_QUERIES ? TILE_QUERIES / j.group : 1;
     j.n_task = find_task(&j, -1, NULL);
-    int enough = 4 * threads_count(c->threads);
+    int enough = 4 * c->n_threads;
     if (j.n_task < enough && slots_before(a, a->n_rows) <= c->attention.partial_slots) {
         j.split = true;
         j.n_task = find_task(&j, -1, NULL);

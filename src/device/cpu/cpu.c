@@ -110,6 +110,19 @@ static int cpu_reserve(struct device *d, const struct device_limits *l, struct e
     return rc;
 }
 
+size_t device_cpu_scratch_bytes(const struct device_limits *l, int threads)
+{
+    struct cpu_device c = { .limits = *l, .n_threads = threads };
+    struct arena a = { 0 };
+    cpu_carve(&c, &a);
+    return a.used;
+}
+
+size_t device_cpu_kv_bytes(enum qtype type, int positions, int n_head_kv, int d_head)
+{
+    return cpu_kv_bytes(type, positions, n_head_kv, d_head);
+}
+
 static void cpu_close(struct device *d)
 {
     struct cpu_device *c = (struct cpu_device *)d;
@@ -155,6 +168,7 @@ int device_cpu_open(struct device **out, const struct device_cpu_options *opt, s
     c->act = opt->act;
     c->isa = isa;
     c->threads = opt->threads;
+    c->n_threads = threads_count(opt->threads);
     c->vec = vec_pick(isa);
     *out = &c->base;
     return 0;

@@ -43,6 +43,7 @@ struct cpu_device {
     enum act_mode             act;
     enum cpu_isa              isa;
     struct threads           *threads; /* borrowed */
+    int                       n_threads;
     const struct vec_kernels *vec;
     struct device_limits      limits;
     struct mem                scratch;

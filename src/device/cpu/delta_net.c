@@ -82,7 +82,7 @@ void delta_net_carve(struct cpu_device *c, struct arena *a)
     if (c->limits.n_v_head > 0)
         work_carve(&w, &c->limits, &one);
     c->delta_net.work_bytes = align_up(one.used, ARENA_ALIGN);
-    c->delta_net.work = arena_take(a, (size_t)threads_count(c->threads) * c->delta_net.work_bytes);
+    c->delta_net.work = arena_take(a, (size_t)c->n_threads * c->delta_net.work_bytes);
 }
 
 /* ---- convolution and L2 norm, by heads ---- */
@@ -389,7 +389,7 @@ int cpu_delta_net(struct device *d, const struct delta_net_args *a, struct err *
     struct delta_job job = { .c = c, .a = a, .slice = a->d_v, .n_slice = 1 };
     job.out_dim = (size_t)a->n_v_head * (size_t)a->d_v;
     job.conv_dim = 2 * (size_t)a->n_k_head * (size_t)a->d_k + job.out_dim;
-    int threads = threads_count(c->threads);
+    int threads = c->n_threads;
     while (threads > 1 && a->n_span * a->n_v_head * job.n_slice < TASKS_PER_THREAD * threads &&
            job.slice / 2 >= MIN_SLICE && job.slice % (2 * VEC_LANES) == 0) {
         job.slice /= 2;

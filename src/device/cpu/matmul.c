@@ -145,7 +145,7 @@ void matmul_carve(struct cpu_device *c, struct arena *a)
     s->act = arena_take(a, rows * q8_row_bytes((int64_t)cols));
     s->act_rounded = arena_take(a, rows * cols * sizeof *s->act_rounded);
     s->panel_floats = cols > 2 * (size_t)l->d_model ? PANEL_ROWS * cols : 2 * PANEL_ROWS * (size_t)l->d_model;
-    s->panel = arena_take(a, (size_t)threads_count(c->threads) * s->panel_floats * sizeof *s->panel);
+    s->panel = arena_take(a, (size_t)c->n_threads * s->panel_floats * sizeof *s->panel);
 
     size_t moe = rows * top_k * matmul_row_bytes(l->d_expert) + rows * matmul_row_bytes(l->d_shared);
     size_t mlp = rows * matmul_row_bytes(l->d_ff);

@@ -1,0 +1,21 @@
+/*
+ * plan_setup.h: from the command line to a plan: which machine, which options, and how many bytes the engine and the
+ * cpu device will take. Used by `plan` and by everything that loads a model.
+ */
+#ifndef TONNE_CMD_PLAN_SETUP_H
+#define TONNE_CMD_PLAN_SETUP_H
+
+#include "cmd/options.h"
+#include "plan/plan.h"
+
+/* $XDG_CACHE_HOME/tonne/machine.json (~/.cache/...) into out[n]: where doctor keeps what it measured. False: neither
+ * that variable nor HOME is set. */
+bool machine_cache_path(char *out, size_t n);
+
+/* --machine, else this machine, with the drive of `path`, and with what doctor measured when it has. */
+int plan_machine(struct machine *m, const struct args *a, const char *path, struct err *e);
+
+/* --type, --ctx, --batch, --kv-type, --threads, --ram as options of a plan for the cpu device. */
+int plan_options_from(struct plan_options *o, const struct args *a, struct err *e);
+
+#endif
