@@ -14,7 +14,7 @@ WARN   := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-p
 # No contraction: a*b+c rounds twice unless a kernel asks for fma, so every compiler gives the same bits.
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc $(WARN) $(CFLAGS) -ffp-contract=off -fno-math-errno -pthread -MMD -MP $(SAN_FLAGS)
-LIBS   := -ljansson -lutf8proc -lhwloc -ledit -lxxhash -lm
+LIBS   := -ljansson -lutf8proc -lhwloc -ledit -lxxhash -luring -lm
 comma  := ,
 SAN_FLAGS := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 SAN_FLAGS += $(if $(filter thread,$(SAN)),-fsanitize=thread)

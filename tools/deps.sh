@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a step needs and the machine lacks.  deps.sh [build] [test] [python]
 set -eu
-build='gcc:gcc make:make jansson.h:libjansson-dev utf8proc.h:libutf8proc-dev hwloc.h:libhwloc-dev histedit.h:libedit-dev xxhash.h:libxxhash-dev'
+build='gcc:gcc make:make jansson.h:libjansson-dev utf8proc.h:libutf8proc-dev hwloc.h:libhwloc-dev histedit.h:libedit-dev xxhash.h:libxxhash-dev liburing.h:liburing-dev'
 test='cmocka.h:libcmocka-dev'
 python='python3:python3 -mvenv:python3-venv'
 missing=''

@@ -1,5 +1,6 @@
 /* test_machine.c: sizes, memory limits from made-up system files, described machines, the file of
  * measurements. */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -444,6 +447,106 @@ static void damaged_files_are_refused(void **state)
     tree_end(&t);
 }
 
+/* ---- the drive ---- */
+
+static int entries(const char *folder)
+{
+    DIR *d = opendir(folder);
+    int n = 0;
+    assert_non_null(d);
+    for (struct dirent *entry; (entry = readdir(d));)
+        n += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+
+static bool has_room(const char *folder)
+{
+    struct statvfs fs;
+    return statvfs(folder, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize > (uint64_t)8 << 30;
+}
+
+/* With io_uring, and with threads where no descriptor is left for a ring. */
+static void measures_a_drive(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct threads *threads;
+    struct rlimit limit, few;
+    struct machine m = { 0 }, m2 = { 0 };
+    struct err e = { 0 };
+    if (!has_room("/tmp"))
+        skip();
+    tree_begin(&t);
+    assert_int_equal(threads_open(&threads, 2, &e), 0);
+    assert_int_equal(machine_measure_drive(&m, threads, t.root, &e), 0);
+    assert_true(m.disk_gbs > 0 && m.disk_small_gbs > 0);
+    assert_true(m.disk_latency_us > 0 && m.disk_small_latency_us > 0);
+    assert_true(m.disk_depth >= 1 && m.disk_depth <= 16);
+    assert_int_equal(entries(t.root), 0);
+
+    int lowest = dup(0);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    few.rlim_cur = (rlim_t)lowest + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    int rc = machine_measure_drive(&m2, threads, t.root, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(rc, 0);
+    assert_true(m2.disk_gbs > 0 && m2.disk_latency_us > 0 && !m2.disk_uring && m2.disk_depth <= 2);
+    assert_int_equal(entries(t.root), 0);
+    threads_close(&threads);
+    tree_end(&t);
+}
+
+/* Without O_DIRECT every extent is read once, so the file's size bounds what is read. A file that became
+ * shorter is an error, not a wrong figure. */
+static void measures_a_buffered_file(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct threads *threads;
+    struct machine m = { 0 };
+    struct err e = { 0 };
+    char path[128], *block = malloc(1 << 20);
+    tree_begin(&t);
+    snprintf(path, sizeof path, "%s/weights", t.root);
+    FILE *f = fopen(path, "w+");
+    assert_true(f && block);
+    memset(block, 7, 1 << 20);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(fwrite(block, 1, 1 << 20, f), 1 << 20);
+    fflush(f);
+    struct drive_file file = { .fd = fileno(f), .bytes = 64 * MIB };
+    assert_int_equal(threads_open(&threads, 2, &e), 0);
+    assert_int_equal(machine_measure_file(&m, &file, threads, &e), 0);
+    assert_true(m.disk_gbs > 0 && m.disk_small_gbs > 0 && !m.disk_direct);
+    assert_true(m.disk_depth <= 8); /* 9 extents */
+    double before = m.disk_gbs;
+    file.bytes = 128 * MIB;
+    assert_int_equal(machine_measure_file(&m, &file, threads, &e), ERR_FILE);
+    assert_true(m.disk_gbs == before);
+    threads_close(&threads);
+    fclose(f);
+    free(block);
+    tree_end(&t);
+}
+
+static void drives_that_cannot_be_measured(void **state)
+{
+    (void)state;
+    struct threads *threads;
+    struct machine m = { .disk_gbs = 5 };
+    struct err e = { 0 };
+    assert_int_equal(threads_open(&threads, 1, &e), 0);
+    assert_int_equal(machine_measure_drive(&m, threads, "/proc", &e), 0);
+    assert_true(m.disk_gbs == 0 && m.disk_depth == 0);
+    assert_int_equal(machine_measure_drive(&m, threads, "/no/such/place", &e), ERR_FILE);
+    assert_non_null(strstr(e.where, "/no/such/place"));
+    threads_close(&threads);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +562,9 @@ int main(void)
         cmocka_unit_test(file_keeps_what_was_measured),
         cmocka_unit_test(file_of_another_machine_is_refused),
         cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(measures_a_drive),
+        cmocka_unit_test(measures_a_buffered_file),
+        cmocka_unit_test(drives_that_cannot_be_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
