@@ -111,6 +111,7 @@ const char *nearest_word(const char *word, const char *const *candidate, int n);
 
 /* ---- the commands ---- */
 
-extern const struct command command_run, command_chat, command_inspect, command_perplexity, command_quantize;
+extern const struct command command_run, command_chat, command_inspect, command_perplexity, command_quantize,
+    command_doctor;
 
 #endif

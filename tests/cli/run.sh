@@ -16,7 +16,7 @@ update=no
 [ $# -gt 0 ] || set -- $(cd "$here" && ls -d */ | tr -d /)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-unset XDG_STATE_HOME
+unset XDG_STATE_HOME XDG_CACHE_HOME
 HOME=$work LC_ALL=C
 export TONNE HOME LC_ALL
 

@@ -1,0 +1,1 @@
+$TONNE doctor no/such/model.gguf --threads 1

@@ -1,0 +1,1 @@
+$TONNE doctor --help
