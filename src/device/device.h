@@ -135,13 +135,26 @@ struct route_args {     /* softmax over all experts, top_k largest (ties: lower 
     bool         renormalise;
 };
 
+/* Experts that arrive one after another are computed in parts: calls with the same rows and no other operation in
+ * between, whose parts are BEGIN once, HIDDEN and ADD once for each chosen expert, END once. One call may do several
+ * parts, in this order. The bits are those of MOE_WHOLE, whatever the calls. */
+enum moe_parts {
+    MOE_WHOLE  = 0, /* all of them */
+    MOE_BEGIN  = 1, /* the sums are 0; the shared expert's hidden values */
+    MOE_HIDDEN = 2, /* silu(gate x) * up x of the listed experts, in any order over the calls */
+    MOE_ADD    = 4, /* sums += weight * down(hidden) of the listed experts: ids ascend over all calls */
+    MOE_END    = 8  /* sums += shared expert; h += sums */
+};
 struct moe_args {       /* h += sum over chosen experts (ascending id) of weight * expert(x), then += shared */
     float         *h;   /* [n_rows][d_model] */
     const float   *x;   /* [n_rows][d_model] */
     const int32_t *ids; /* from route */
     const float   *weights;
-    const struct moe_weights *w;
+    const struct moe_weights *w; /* types and shapes of all experts; parts read the data of the listed ones only */
     int            n_rows, top_k, n_expert;
+    int            parts;  /* of enum moe_parts */
+    int            n_list;
+    const int32_t *list;   /* [n_list] host memory, ascending, each chosen by some row; not read by MOE_WHOLE */
 };
 
 struct mlp_args {       /* h += down(silu(gate x) * up x) */

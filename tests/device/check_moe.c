@@ -2,7 +2,8 @@
  * check_moe.c: moe and mlp of the cpu device against the reference. Exact activations are compared within
  * rounding. With int8 ones a hidden value may fall on the other side of a rounding boundary, a whole code
  * away, so there the bound is a part of the result; the same numbers pass through the same code, and products
- * are checked tightly by check_dot. Bits must not depend on threads or on the other rows.
+ * are checked tightly by check_dot. Bits must not depend on threads, on the other rows, or on the parts in
+ * which experts are computed.
  */
 #include <math.h>
 #include <string.h>
@@ -136,6 +137,97 @@ static void make_mlp(struct check *c, struct moe_case *m)
     m->mlp.w = w;
 }
 
+/* The chosen ids, ascending; returns how many. */
+static int used_experts(const struct moe_args *a, int32_t *ids)
+{
+    bool used[MAX_EXPERTS] = { 0 };
+    int n = 0;
+    for (int i = 0; i < a->n_rows * a->top_k; i++)
+        used[a->ids[i]] = true;
+    for (int x = 0; x < a->n_expert; x++)
+        if (used[x])
+            ids[n++] = x;
+    return n;
+}
+
+static void call_parts(struct check *c, struct device *d, struct moe_args *a, int parts, const int32_t *list,
+                       int n)
+{
+    struct err e = { 0 };
+    a->parts = parts;
+    a->list = list;
+    a->n_list = n;
+    check_ok(c, d->ops->moe(d, a, &e), &e);
+    check_ok(c, d->ops->sync(d, &e), &e);
+}
+
+/* Experts arrive in any order, a few at a time, each with its data only from then on until it is added; sums
+ * grow as the lowest ids are there. */
+static void run_in_parts(struct check *c, struct device *d, const struct moe_case *m, float *h)
+{
+    struct moe_args a = m->moe;
+    struct moe_weights w = *a.w;
+    struct mlp_weights expert[MAX_EXPERTS];
+    int32_t used[MAX_EXPERTS], list[MAX_EXPERTS];
+    bool there[MAX_EXPERTS] = { 0 };
+    a.h = h;
+    a.w = &w;
+    w.expert = expert;
+    for (int x = 0; x < a.n_expert; x++) {
+        expert[x] = m->moe.w->expert[x];
+        expert[x].gate.data = expert[x].up.data = expert[x].down.data = NULL;
+    }
+    int n = used_experts(&a, used), left = n, added = 0, parts = MOE_BEGIN;
+    while (added < n) {
+        int n_list = 0, most = check_int(c, 0, left);
+        for (int i = 0; i < n && n_list < most; i++)
+            if (!there[i] && check_int(c, 0, 2) == 0) {
+                there[i] = true;
+                expert[used[i]] = m->moe.w->expert[used[i]];
+                list[n_list++] = used[i];
+            }
+        left -= n_list;
+        if (n_list || parts || check_int(c, 0, 3) == 0)
+            call_parts(c, d, &a, parts | MOE_HIDDEN, list, n_list);
+        int to = added;
+        while (to < n && there[to])
+            to++;
+        parts = 0;
+        if (to == n || (to > added && check_int(c, 0, 1))) {
+            bool end = to == n && check_int(c, 0, 1);
+            call_parts(c, d, &a, MOE_ADD | (end ? MOE_END : 0), used + added, to - added);
+            for (; added < to; added++)
+                expert[used[added]].gate.data = expert[used[added]].down.data = NULL;
+            if (to == n && !end)
+                call_parts(c, d, &a, MOE_END, NULL, 0);
+        }
+    }
+}
+
+/* The same in ascending chunks, as a long prompt takes them. */
+static void run_in_chunks(struct check *c, struct device *d, const struct moe_case *m, float *h)
+{
+    struct moe_args a = m->moe;
+    int32_t used[MAX_EXPERTS];
+    int n = used_experts(&a, used);
+    a.h = h;
+    for (int i = 0, step; i < n; i += step) {
+        step = check_int(c, 1, n - i);
+        int parts = MOE_HIDDEN | MOE_ADD | (i == 0 ? MOE_BEGIN : 0) | (i + step == n ? MOE_END : 0);
+        call_parts(c, d, &a, parts, used + i, step);
+    }
+}
+
+static void check_parts(struct check *c, struct device *d, const struct moe_case *m, const float *whole,
+                        size_t n)
+{
+    float *parts = check_copy(c, m->h0, n), *chunks = check_copy(c, m->h0, n);
+    run_in_parts(c, d, m, parts);
+    check_same(c, "in parts", whole, parts, n * sizeof *whole);
+    run_in_chunks(c, d, m, chunks);
+    check_same(c, "in chunks", whole, chunks, n * sizeof *whole);
+}
+
 /* The largest of what was added to h. */
 static double added(const struct moe_case *m, const float *h, size_t n)
 {
@@ -161,6 +253,8 @@ static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu,
         make_moe(c, &m);
     float *want = check_copy(c, m.h0, n), *one = NULL;
     run(c, ref, &m, 0, n_rows, want);
+    if (!is_mlp)
+        check_parts(c, ref, &m, want, n);
     /* exact: two sums of up to 512 terms in a row, a few of them added up; int8: a code of 127 */
     double bound = added(&m, want, n) * (act == ACT_EXACT ? 4e-6 : 0.01) + 4e-7 * check_max(want, n);
     for (int k = 0; k < n_cpu && !c->failed; k++) {
@@ -175,6 +269,8 @@ static void run_case(struct check *c, struct device *ref, struct check_cpu *cpu,
             run(c, cpu[k].dev, &m, r, step, alone);
         }
         check_same(c, "rows in small calls", got, alone, n * sizeof *got);
+        if (!is_mlp)
+            check_parts(c, cpu[k].dev, &m, got, n);
         if (c->failed)
             check_fail(c, "with %s", cpu[k].name);
     }

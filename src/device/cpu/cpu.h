@@ -18,6 +18,7 @@ struct matmul_scratch { /* matmul.c, moe.c */
     size_t  panel_floats; /* per thread */
     char   *hidden;      /* silu(gate x) * up x of all rows and experts, in the form their down matrices read */
     float  *sum;         /* [max_rows][d_model] the experts' sum */
+    bool    sum_is_empty; /* nothing was added since MOE_BEGIN: sum is not even zero yet */
     float  *shared_scale; /* [max_rows] sigmoid(shared_gate . x) */
     int    *order;       /* (row, slot) pairs sorted by expert: [max_rows * top_k] */
     int    *first;       /* [n_expert + 1]: where each expert's pairs begin in order */

@@ -5,6 +5,10 @@
  * the thread that computes 32 hidden values of a row also brings them into the form that down reads, so one
  * barrier suffices. Then down, cut by output rows: a thread adds up all experts of its outputs, in ascending
  * order with the shared one last, so that a sum needs no other thread and its order no schedule.
+ *
+ * In parts (enum moe_parts), a job takes the groups of its list through the halves that are asked for. Hidden
+ * values lie where the whole operation would put them, and sums stay in scratch memory, so the parts give the
+ * same bits.
  */
 #include <math.h>
 #include <string.h>
@@ -22,6 +26,10 @@ struct mlp_group {
     int64_t d_ff;
 };
 
+struct group_range {
+    int begin, end;
+};
+
 struct mlp_job {
     const struct cpu_device *c;
     float *h;
@@ -29,9 +37,10 @@ struct mlp_job {
     struct matmul_acts acts;
     struct mlp_group *group;
     int n_group, n_rows, top_k;
-    int64_t d_model, bytes;   /* bytes of all gate and up matrices */
-    char *hidden;             /* where the next group's begins */
-    const float *shared_gate; /* NULL: none */
+    struct group_range in, out; /* groups that go through the first half, and through the second */
+    bool zero, end;             /* sums begin with these groups; h gets the sums */
+    int64_t d_model, bytes;     /* bytes of the first half's matrices */
+    const float *shared_gate;   /* to be applied to x; NULL: none */
 };
 
 size_t moe_group_bytes(int n_expert)
@@ -56,7 +65,7 @@ static int64_t gate_up_row_bytes(const struct mlp_group *g)
 }
 
 static void add_group(struct mlp_job *j, const struct mlp_weights *w, const int *pair, const float *weight,
-                      int n)
+                      int n, char *hidden)
 {
     struct mlp_group *g = &j->group[j->n_group++];
     *g = (struct mlp_group){
@@ -66,14 +75,22 @@ static void add_group(struct mlp_job *j, const struct mlp_weights *w, const int 
         .pair = pair,
         .weight = weight,
         .n = n,
-        .hidden = j->hidden,
+        .hidden = hidden,
         .row_bytes = matmul_row_bytes(w->gate.rows),
         .d_ff = w->gate.rows,
     };
-    j->hidden += (size_t)n * g->row_bytes;
-    j->bytes += g->d_ff * gate_up_row_bytes(g);
-    matmul_acts_need(&j->acts, &g->gate);
-    matmul_acts_need(&j->acts, &g->up);
+}
+
+/* The groups of the first half, whose activations and bytes the job must know. */
+static void first_half(struct mlp_job *j, int begin, int end)
+{
+    j->in = (struct group_range){ begin, end };
+    for (int i = begin; i < end; i++) {
+        const struct mlp_group *g = &j->group[i];
+        j->bytes += g->d_ff * gate_up_row_bytes(g);
+        matmul_acts_need(&j->acts, &g->gate);
+        matmul_acts_need(&j->acts, &g->up);
+    }
 }
 
 /* ---- first half: hidden = silu(gate x) * up x ---- */
@@ -112,7 +129,7 @@ static void gate_up_rows(const struct mlp_job *j, const struct mlp_group *g, int
 static void gate_up_few(const struct mlp_job *j, struct threads *t, int thread)
 {
     struct byte_share share = byte_share_of(t, thread, j->bytes);
-    for (int i = 0; i < j->n_group; i++) {
+    for (int i = j->in.begin; i < j->in.end; i++) {
         const struct mlp_group *g = &j->group[i];
         gate_up_rows(j, g, thread, byte_share_rows(&share, g->d_ff, gate_up_row_bytes(g), PANEL_ROWS));
     }
@@ -121,7 +138,7 @@ static void gate_up_few(const struct mlp_job *j, struct threads *t, int thread)
 static void gate_up_many(const struct mlp_job *j, struct threads *t, int thread)
 {
     int64_t panel = threads_next(t), first = 0; /* first: the panels before group i */
-    for (int i = 0; i < j->n_group; i++) {
+    for (int i = j->in.begin; i < j->in.end; i++) {
         const struct mlp_group *g = &j->group[i];
         int64_t n = (g->d_ff + PANEL_ROWS - 1) / PANEL_ROWS;
         for (; panel < first + n; panel = threads_next(t)) {
@@ -156,13 +173,13 @@ static void down_panel(const struct mlp_job *j, const struct mlp_group *g, int t
 static void down_rows(const struct mlp_job *j, int thread, struct range r)
 {
     size_t n = (size_t)(r.end - r.begin);
-    for (int t = 0; t < j->n_rows; t++)
+    for (int t = 0; t < j->n_rows && j->zero; t++)
         memset(j->c->matmul.sum + t * j->d_model + r.begin, 0, n * sizeof(float));
-    for (int i = 0; i < j->n_group; i++)
+    for (int i = j->out.begin; i < j->out.end; i++)
         for (int64_t row = r.begin; row < r.end; row += PANEL_ROWS)
             down_panel(j, &j->group[i], thread, row,
                        (int)(r.end - row < PANEL_ROWS ? r.end - row : PANEL_ROWS));
-    for (int t = 0; t < j->n_rows; t++) {
+    for (int t = 0; t < j->n_rows && j->end; t++) {
         const float *sum = j->c->matmul.sum + t * j->d_model;
         float *h = j->h + t * j->d_model;
         for (int64_t i = r.begin; i < r.end; i++)
@@ -234,7 +251,6 @@ static struct mlp_job job_of(const struct cpu_device *c, float *h, const float *
         .d_model = d_model,
         .acts = matmul_acts_of(c, x, (size_t)d_model, d_model),
         .group = c->matmul.group,
-        .hidden = c->matmul.hidden,
     };
 }
 
@@ -254,23 +270,46 @@ static void sort_pairs(const struct moe_args *a, int *first, int *order)
     first[0] = 0;
 }
 
+/* The groups of the call: experts of the list, or all that were chosen, then the shared one. Fills *n_expert
+ * with the number of the former. */
+static void moe_groups(struct mlp_job *j, const struct moe_args *a, int *n_expert)
+{
+    const struct matmul_scratch *s = &j->c->matmul;
+    size_t row_bytes = matmul_row_bytes(a->w->expert[0].gate.rows);
+    int n = a->parts == MOE_WHOLE ? a->n_expert : a->n_list;
+    for (int i = 0; i < n; i++) {
+        int x = a->parts == MOE_WHOLE ? i : a->list[i], first = s->first[x], n_pair = s->first[x + 1] - first;
+        if (n_pair)
+            add_group(j, &a->w->expert[x], s->order + first, a->weights, n_pair,
+                      s->hidden + (size_t)first * row_bytes);
+    }
+    *n_expert = j->n_group;
+    if (a->w->shared.gate.data)
+        add_group(j, &a->w->shared, NULL, a->w->shared_gate ? s->shared_scale : NULL, a->n_rows,
+                  s->hidden + (size_t)(a->n_rows * a->top_k) * row_bytes);
+}
+
 int cpu_moe(struct device *d, const struct moe_args *a, struct err *e)
 {
     (void)e;
-    const struct cpu_device *c = (const struct cpu_device *)d;
-    const struct matmul_scratch *s = &c->matmul;
+    struct cpu_device *c = (struct cpu_device *)d;
+    int parts = a->parts == MOE_WHOLE ? MOE_BEGIN | MOE_HIDDEN | MOE_ADD | MOE_END : a->parts, n;
     if (a->n_rows == 0)
         return 0;
     struct mlp_job j = job_of(c, a->h, a->x, a->n_rows, a->w->expert[0].down.rows);
     j.top_k = a->top_k;
-    sort_pairs(a, s->first, s->order);
-    for (int x = 0; x < a->n_expert; x++)
-        if (s->first[x + 1] > s->first[x])
-            add_group(&j, &a->w->expert[x], s->order + s->first[x], a->weights,
-                      s->first[x + 1] - s->first[x]);
-    if (a->w->shared.gate.data) {
-        j.shared_gate = a->w->shared_gate;
-        add_group(&j, &a->w->shared, NULL, j.shared_gate ? s->shared_scale : NULL, a->n_rows);
+    if (parts & MOE_BEGIN) {
+        sort_pairs(a, c->matmul.first, c->matmul.order);
+        c->matmul.sum_is_empty = true;
+    }
+    moe_groups(&j, a, &n);
+    first_half(&j, parts & MOE_HIDDEN ? 0 : n, parts & MOE_BEGIN ? j.n_group : n);
+    j.out = (struct group_range){ parts & MOE_ADD ? 0 : n, parts & MOE_END ? j.n_group : n };
+    j.shared_gate = parts & MOE_BEGIN && j.n_group > n ? a->w->shared_gate : NULL;
+    j.end = parts & MOE_END;
+    if (parts & (MOE_ADD | MOE_END)) {
+        j.zero = c->matmul.sum_is_empty;
+        c->matmul.sum_is_empty = false;
     }
     run_job(&j);
     return 0;
@@ -283,7 +322,10 @@ int cpu_mlp(struct device *d, const struct mlp_args *a, struct err *e)
     if (a->n_rows == 0)
         return 0;
     struct mlp_job j = job_of(c, a->h, a->x, a->n_rows, a->w->down.rows);
-    add_group(&j, a->w, NULL, NULL, a->n_rows);
+    add_group(&j, a->w, NULL, NULL, a->n_rows, c->matmul.hidden);
+    first_half(&j, 0, 1);
+    j.out = (struct group_range){ 0, 1 };
+    j.zero = j.end = true;
     run_job(&j);
     return 0;
 }

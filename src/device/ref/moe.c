@@ -59,8 +59,8 @@ int ref_route(struct device *d, const struct route_args *a, struct err *e)
     return 0;
 }
 
-/* out[d_model] = down(silu(gate x) * up x) */
-static void mlp_row(const struct ref_device *r, const struct mlp_weights *w, const float *x, double *out)
+/* hidden[d_ff] = silu(gate x) * up x */
+static void hidden_row(const struct ref_device *r, const struct mlp_weights *w, const float *x, float *hidden)
 {
     int64_t d_ff = w->gate.rows;
     double *gate = r->wide, *up = r->wide + d_ff;              /* [d_ff] each */
@@ -69,8 +69,14 @@ static void mlp_row(const struct ref_device *r, const struct mlp_weights *w, con
     ref_activation(r, w->up.type, x, w->up.cols, r->acts);
     ref_matvec(r, &w->up, r->acts, up);
     for (int64_t i = 0; i < d_ff; i++)
-        r->hidden[i] = (float)(ref_silu(gate[i]) * up[i]);
-    ref_activation(r, w->down.type, r->hidden, d_ff, r->acts); /* [d_ff] */
+        hidden[i] = (float)(ref_silu(gate[i]) * up[i]);
+}
+
+/* out[d_model] = down hidden */
+static void down_row(const struct ref_device *r, const struct mlp_weights *w, const float *hidden,
+                     double *out)
+{
+    ref_activation(r, w->down.type, hidden, w->down.cols, r->acts); /* [d_ff] */
     ref_matvec(r, &w->down, r->acts, out);
 }
 
@@ -80,39 +86,71 @@ int ref_mlp(struct device *d, const struct mlp_args *a, struct err *e)
     const struct ref_device *r = (const struct ref_device *)d;
     size_t d_model = (size_t)a->w->down.rows;
     for (size_t t = 0; t < (size_t)a->n_rows; t++) {
-        mlp_row(r, a->w, a->x + t * d_model, r->narrow);
+        hidden_row(r, a->w, a->x + t * d_model, r->hidden);
+        down_row(r, a->w, r->hidden, r->narrow);
         for (size_t i = 0; i < d_model; i++)
             a->h[t * d_model + i] = (float)(a->h[t * d_model + i] + r->narrow[i]);
     }
     return 0;
 }
 
-static void moe_row(const struct ref_device *r, const struct moe_args *a, size_t t)
+/* sum[d_model] += scale * down hidden */
+static void add_row(const struct ref_device *r, const struct mlp_weights *w, const float *hidden,
+                    double scale, double *sum)
 {
-    size_t d_model = (size_t)a->w->expert[0].down.rows;
-    const float *x = a->x + t * d_model; /* [d_model] */
-    float *h = a->h + t * d_model;       /* [d_model] */
-    for (size_t i = 0; i < d_model; i++)
-        r->sum[i] = 0;
-    for (size_t slot = t * (size_t)a->top_k; slot < (t + 1) * (size_t)a->top_k; slot++) {
-        mlp_row(r, &a->w->expert[a->ids[slot]], x, r->narrow);
-        for (size_t i = 0; i < d_model; i++)
-            r->sum[i] += a->weights[slot] * r->narrow[i];
-    }
+    down_row(r, w, hidden, r->narrow);
+    for (int64_t i = 0; i < w->down.rows; i++)
+        sum[i] += scale * r->narrow[i];
+}
+
+static bool is_listed(const struct moe_args *a, int32_t id)
+{
+    bool listed = a->parts == MOE_WHOLE;
+    for (int i = 0; i < a->n_list && !listed; i++)
+        listed = a->list[i] == id;
+    return listed;
+}
+
+/* The shared expert of row t: hidden values are made when they are read. */
+static void end_row(const struct ref_device *r, const struct moe_args *a, const float *x, double *sum,
+                    float *h)
+{
+    int64_t d_model = a->w->expert[0].down.rows;
     if (a->w->shared.gate.data) {
-        double scale = a->w->shared_gate ? ref_sigmoid(ref_dot(a->w->shared_gate, x, (int64_t)d_model)) : 1;
-        mlp_row(r, &a->w->shared, x, r->narrow);
-        for (size_t i = 0; i < d_model; i++)
-            r->sum[i] += scale * r->narrow[i];
+        double scale = a->w->shared_gate ? ref_sigmoid(ref_dot(a->w->shared_gate, x, d_model)) : 1;
+        hidden_row(r, &a->w->shared, x, r->hidden);
+        add_row(r, &a->w->shared, r->hidden, scale, sum);
     }
-    for (size_t i = 0; i < d_model; i++)
-        h[i] = (float)(h[i] + r->sum[i]);
+    for (int64_t i = 0; i < d_model; i++)
+        h[i] = (float)(h[i] + sum[i]);
+}
+
+static void moe_row(const struct ref_device *r, const struct moe_args *a, int parts, size_t t)
+{
+    size_t d_model = (size_t)a->w->expert[0].down.rows, d_ff = (size_t)a->w->expert[0].gate.rows;
+    const float *x = a->x + t * d_model; /* [d_model] */
+    double *sum = r->sum + t * d_model;  /* [d_model] */
+    for (size_t i = 0; i < d_model && parts & MOE_BEGIN; i++)
+        sum[i] = 0;
+    for (size_t slot = t * (size_t)a->top_k; slot < (t + 1) * (size_t)a->top_k; slot++) {
+        const struct mlp_weights *w = &a->w->expert[a->ids[slot]];
+        float *hidden = r->chosen + slot * d_ff; /* [d_ff] */
+        if (!is_listed(a, a->ids[slot]))
+            continue;
+        if (parts & MOE_HIDDEN)
+            hidden_row(r, w, x, hidden);
+        if (parts & MOE_ADD)
+            add_row(r, w, hidden, a->weights[slot], sum);
+    }
+    if (parts & MOE_END)
+        end_row(r, a, x, sum, a->h + t * d_model);
 }
 
 int ref_moe(struct device *d, const struct moe_args *a, struct err *e)
 {
     (void)e;
+    int parts = a->parts == MOE_WHOLE ? MOE_BEGIN | MOE_HIDDEN | MOE_ADD | MOE_END : a->parts;
     for (size_t t = 0; t < (size_t)a->n_rows; t++)
-        moe_row((const struct ref_device *)d, a, t);
+        moe_row((const struct ref_device *)d, a, parts, t);
     return 0;
 }

@@ -18,7 +18,8 @@ struct ref_device {
     float *hidden;  /* [widest MLP] silu(gate x) * up x */
     double *wide;   /* [2][widest MLP] gate x, up x */
     double *narrow; /* [d_model] one expert's output */
-    double *sum;    /* [d_model] the experts' sum */
+    double *sum;    /* [max_rows][d_model] the experts' sums */
+    float *chosen;  /* [max_rows * top_k][d_expert] hidden values of the chosen experts */
     double *scores; /* [max_ctx] one query against all positions */
     double *heads;  /* [4][widest head] temporaries of one head */
 };
