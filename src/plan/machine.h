@@ -14,8 +14,7 @@
 #include "base/threads.h"
 
 enum { MACHINE_MAX_CURVE = 512, MACHINE_MAX_GPU = 16 };
-/* What the drive is measured with: a routed expert at 4.5 bits of Qwen3.5-397B-A17B and of Qwen3.5-35B-A3B.
- */
+/* What drives are measured with: a routed expert at 4.5 bits of Qwen3.5-397B-A17B, of Qwen3.5-35B-A3B. */
 enum { MACHINE_EXPERT_BYTES = 7077888, MACHINE_SMALL_EXPERT_BYTES = 1769472 };
 
 struct machine_gpu {
@@ -36,13 +35,12 @@ struct machine {
     uint64_t disk_device; /* st_dev of that drive; 0: unknown */
     bool here;            /* this machine, not a described one */
     /* measured by doctor; 0: unknown. GB = 1e9 bytes */
-    double
-        ram_gbs[MACHINE_MAX_CURVE]; /* [n - 1]: read bandwidth with n threads; interpolated between samples */
+    double ram_gbs[MACHINE_MAX_CURVE]; /* [n - 1]: read bandwidth with n threads, interpolated */
     int n_ram_gbs;
     double int8_gmacs, bf16_gmacs, f32_gmacs; /* all usable cores */
-    double disk_gbs,
-        disk_small_gbs; /* reads of MACHINE_EXPERT_BYTES / _SMALL_EXPERT_BYTES, best queue depth */
-    double disk_latency_us, disk_small_latency_us; /* one such read alone, median */
+    /* reads of MACHINE_EXPERT_BYTES and of MACHINE_SMALL_EXPERT_BYTES: at the best queue depth, and alone */
+    double disk_gbs, disk_small_gbs;
+    double disk_latency_us, disk_small_latency_us; /* median */
     int disk_depth;   /* the least queue depth that reaches disk_gbs within 5 % */
     bool disk_direct; /* O_DIRECT works there */
     bool disk_uring;  /* io_uring is allowed here; containers often refuse it */

@@ -117,6 +117,7 @@ enum number { NUMBER_INT8, NUMBER_BF16, NUMBER_F32 };
 struct multiply_job {
     const struct peak_loops *loops;
     enum number number;
+    bool own_cores;        /* no more threads than cores */
     _Atomic int64_t kmacs; /* 1000 multiply-adds per second, all threads */
     _Atomic uint32_t sum;
 };
@@ -151,17 +152,18 @@ static void multiply_share(void *arg, struct threads *t, int thread)
     do
         macs += multiply(job, &sum);
     while (clock_seconds() - begin < MULTIPLY_SECONDS);
-    used = thread_seconds() - used;
+    used = job->own_cores ? thread_seconds() - used : clock_seconds() - begin;
     atomic_fetch_add(&job->kmacs, (int64_t)((double)macs / used / 1e3));
     atomic_fetch_add(&job->sum, sum);
 }
 
 /* 1e9 multiply-adds per second of all threads together. */
-static double multiply_rate(struct threads *t, enum number number)
+static double multiply_rate(const struct machine *m, struct threads *t, enum number number)
 {
     double best = 0;
     for (int pass = 0; pass < MULTIPLY_PASSES; pass++) {
         struct multiply_job job = { .loops = peak_pick(CPU_ISA_BEST), .number = number };
+        job.own_cores = threads_count(t) <= m->usable_cores;
         threads_run(t, multiply_share, &job);
         best = fmax(best, (double)job.kmacs / 1e6);
     }
@@ -170,9 +172,9 @@ static double multiply_rate(struct threads *t, enum number number)
 
 void machine_measure_arithmetic(struct machine *m, struct threads *t)
 {
-    m->int8_gmacs = multiply_rate(t, NUMBER_INT8);
-    m->bf16_gmacs = multiply_rate(t, NUMBER_BF16);
-    m->f32_gmacs = multiply_rate(t, NUMBER_F32);
+    m->int8_gmacs = multiply_rate(m, t, NUMBER_INT8);
+    m->bf16_gmacs = multiply_rate(m, t, NUMBER_BF16);
+    m->f32_gmacs = multiply_rate(m, t, NUMBER_F32);
 }
 
 /* ---- all ---- */
