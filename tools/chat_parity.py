@@ -262,6 +262,32 @@ def check(build, name, template, n_random):
     return bad, len(reqs)
 
 
+def swap(text, *pairs):
+    for old, new in pairs:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def later_qwen3(first):
+    """What Qwen3's later releases changed, in our words: content that is no text is empty, only textual reasoning counts;
+    then without thinking, and with thinking always on."""
+    end = "    {%- if enable_thinking is defined and enable_thinking is false %}\n        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n"
+    revised = swap(
+        first.replace("'</think>' in message.content", "'</think>' in content").replace("= message.content.split", "= content.split"),
+        ("and not(message.content.startswith", "and message.content is string and not(message.content.startswith"),
+        ("{%- for message in messages %}\n", "{%- for message in messages %}\n    {%- set content = message.content if message.content is string else '' %}\n"),
+        ("'\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- elif", "'\\n' + content + '<|im_end|>' + '\\n' }}\n    {%- elif"),
+        ("        {%- set content = message.content %}\n", ""),
+        ("message.reasoning_content is defined and message.reasoning_content is not none", "message.reasoning_content is string"),
+        ("{{- message.content }}", "{{- content }}"))
+    # the first release takes the content's tail before it looks for the reasoning
+    a, b = [line + "\n" for line in revised.splitlines() if "content.split" in line]
+    revised = swap(revised, (a + b, b + a))
+    return [("Qwen3, revised", revised), ("Qwen3-2507", swap(revised, (end, ""))),
+            ("Qwen3-2507 thinking", swap(revised, (end, ""), ("'<|im_start|>assistant\\n' }}", "'<|im_start|>assistant\\n<think>\\n' }}")))]
+
+
 def main():
     build, shared = sys.argv[1], Path(os.environ.get("TONNE_SHARED", "../shared"))
     templates = [(p.name, p.read_text()) for p in sorted((shared / "templates").glob("*.jinja"))]
@@ -269,6 +295,7 @@ def main():
         print(f"no templates in {shared}/templates")
         return 77
     templates.append(("novelist", json.loads((shared / "models/novelist/tokenizer_config.json").read_text())["chat_template"]))
+    templates += later_qwen3((shared / "templates/Qwen-Qwen3-0.6B.jinja").read_text())
     templates.append(("plain ChatML", "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
                       "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"))
     done = [check(build, name, t, 6000) for name, t in templates]

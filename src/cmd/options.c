@@ -60,7 +60,7 @@ static const struct option prompt_table[] = {
     OPT_FLAG("think", think, 1, "let the model reason before it answers"),
     OPT_FLAG("no-think", think, 0, "make it answer at once (default: the template's choice)"),
     OPT_TEXT("template", "NAME", template_name,
-             "chat format: chatml, chatml-think, qwen2.5, qwen3, qwen3-coder, qwen3.5"),
+             "chat format instead of the model's own: chatml, qwen2.5, qwen3, qwen3-coder, qwen3.5, ..."),
     OPT_COUNT("max-tokens", "N", max_tokens, 1, INT_MAX, "end the answer after N tokens"),
     { "stop", "TEXT", OPTION_STOP, 0, 0, 0, 0, "end the answer before TEXT (may be repeated)" },
     { 0 }

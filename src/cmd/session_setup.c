@@ -52,7 +52,8 @@ static int choose_template(struct setup *s, const struct args *a, struct err *e)
         return 0;
     s->chat.family = chat_from_name(a->template_name);
     if (s->chat.family != CHAT_UNKNOWN) {
-        if (s->chat.family == CHAT_QWEN3 || s->chat.family == CHAT_QWEN35)
+        if (s->chat.family == CHAT_QWEN3 || s->chat.family == CHAT_QWEN3_2505 ||
+            s->chat.family == CHAT_QWEN35)
             s->chat.thinking_default = true;
         return 0;
     }

@@ -20,32 +20,51 @@ struct family {
     const char *not_any[8]; /* ... and none of these, which belong to others or change what is rendered */
 };
 
+/* clang-format off: a table */
+static const char function_json[] = "{\\\"name\\\": <function-name>";
 static const struct family families[CHAT_COUNT] = {
-    [CHAT_CHATML] = {"chatml",
-                     { "<|im_start|>", "<|im_end|>", "add_generation_prompt" },
-                     { "tool", "macro", "enable_thinking", "<think>", "raise_exception", "trim",
-                        "system" }                                                        },
+    [CHAT_CHATML] = { "chatml",
+                      { "<|im_start|>", "<|im_end|>", "add_generation_prompt" },
+                      { "tool", "macro", "enable_thinking", "<think>", "raise_exception", "trim",
+                        "system" } },
     [CHAT_CHATML_THINK] = { "chatml-think",
-                     { "<|im_start|>", "<|im_end|>", "enable_thinking is true",
+                            { "<|im_start|>", "<|im_end|>", "enable_thinking is true",
                               "<think>\\n\\n</think>\\n\\n" },
-                     { "tool", "macro", "raise_exception", "trim", "reasoning", "system" }},
+                            { "tool", "macro", "raise_exception", "trim", "reasoning", "system" } },
     [CHAT_QWEN25] = { "qwen2.5",
-                     { "<|im_start|>", "{\\\"name\\\": <function-name>",
-                        "You are Qwen, created by Alibaba Cloud", "<tool_response>" },
-                     { "reasoning_content", "enable_thinking", "<function=" }             },
+                      { "<|im_start|>", function_json, "You are Qwen, created by Alibaba Cloud",
+                        "<tool_response>" },
+                      { "reasoning_content", "enable_thinking", "<function=" } },
     [CHAT_QWEN3] = { "qwen3",
-                     { "<|im_start|>", "{\\\"name\\\": <function-name>", "reasoning_content",
-                       "multi_step_tool", "enable_thinking is false" },
-                     { "<function=", "render_content", "message.content is string" }      },
+                     { "<|im_start|>", function_json, "reasoning_content", "multi_step_tool",
+                       "enable_thinking is false" },
+                     { "<function=", "render_content", "message.content is string" } },
+    [CHAT_QWEN3_2505] = { "qwen3-2505",
+                          { function_json, "message.reasoning_content is string", "message.content is string",
+                            "multi_step_tool", "enable_thinking is false" },
+                          { "<function=", "render_content", "macro", "raise_exception",
+                            "assistant\\n<think>\\n'" } },
+    [CHAT_QWEN3_2507] = { "qwen3-2507",
+                          { "<|im_start|>", function_json, "message.reasoning_content is string",
+                            "message.content is string", "multi_step_tool" },
+                          { "<function=", "render_content", "macro", "raise_exception",
+                            "assistant\\n<think>\\n'", "enable_thinking" } },
+    [CHAT_QWEN3_2507_THINKING] = { "qwen3-2507-thinking",
+                                   { function_json, "message.reasoning_content is string",
+                                     "message.content is string", "multi_step_tool",
+                                     "assistant\\n<think>\\n'" },
+                                   { "<function=", "render_content", "macro", "raise_exception",
+                                     "enable_thinking" } },
     [CHAT_QWEN3_CODER] = { "qwen3-coder",
-                     { "<|im_start|>", "<function=example_function_name>", "render_extra_keys",
+                           { "<|im_start|>", "<function=example_function_name>", "render_extra_keys",
                              "<parameters>" },
-                     { "reasoning_content", "enable_thinking" }                           },
+                           { "reasoning_content", "enable_thinking" } },
     [CHAT_QWEN35] = { "qwen3.5",
-                     { "<|im_start|>", "<function=example_function_name>", "render_content",
+                      { "<|im_start|>", "<function=example_function_name>", "render_content",
                         "reasoning_content", "No user query found in messages." },
-                     { "render_extra_keys", "reasoning_effort" }                          },
+                      { "render_extra_keys", "reasoning_effort" } },
 };
+/* clang-format on */
 
 static bool matches(const struct family *f, const char *jinja)
 {
@@ -87,7 +106,7 @@ const char *chat_name(enum chat_template t)
 
 const char *chat_list(void)
 {
-    return "chatml chatml-think qwen2.5 qwen3 qwen3-coder qwen3.5";
+    return "chatml chatml-think qwen2.5 qwen3 qwen3-2505 qwen3-2507 qwen3-2507-thinking qwen3-coder qwen3.5";
 }
 
 bool chat_thinks(const struct chat_options *o)
@@ -220,6 +239,9 @@ static void render(struct chat_writer *w, const struct chat_options *opt, const 
         chat_qwen25(w, opt, messages, tools);
         break;
     case CHAT_QWEN3:
+    case CHAT_QWEN3_2505:
+    case CHAT_QWEN3_2507:
+    case CHAT_QWEN3_2507_THINKING:
         chat_qwen3(w, opt, messages, tools);
         break;
     case CHAT_QWEN3_CODER:

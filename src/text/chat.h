@@ -16,7 +16,12 @@ enum chat_template {
     CHAT_UNKNOWN,
     CHAT_CHATML,       /* turns only */
     CHAT_CHATML_THINK, /* the same, and the generation prompt opens or closes a think block */
-    CHAT_QWEN25, CHAT_QWEN3, CHAT_QWEN3_CODER, CHAT_QWEN35, CHAT_COUNT
+    CHAT_QWEN25,
+    CHAT_QWEN3,               /* the first release of the hybrid models */
+    CHAT_QWEN3_2505,          /* their revision: content that is no text counts as empty */
+    CHAT_QWEN3_2507,          /* the revision without thinking */
+    CHAT_QWEN3_2507_THINKING, /* always thinking: the generation prompt opens the block */
+    CHAT_QWEN3_CODER, CHAT_QWEN35, CHAT_COUNT
 };
 /* The family of a template's text (NULL: no template). thinking_default: what an undefined enable_thinking means.
  * CHAT_UNKNOWN when no family matches. */

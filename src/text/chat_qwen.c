@@ -57,13 +57,13 @@ static void put_turn(struct chat_writer *w, const char *role, const json_t *cont
     chat_lit(w, "<|im_end|>\n");
 }
 
-/* Consecutive tool results share one user turn. */
-static void put_tool_result(struct chat_writer *w, const json_t *messages, size_t i)
+/* Consecutive tool results share one user turn. content is message i's, as the family sees it. */
+static void put_tool_result(struct chat_writer *w, const json_t *messages, size_t i, const json_t *content)
 {
     if (i == 0 || !chat_is(chat_get(json_array_get(messages, i - 1), "role"), "tool"))
         chat_lit(w, "<|im_start|>user");
     chat_lit(w, "\n<tool_response>\n");
-    chat_print(w, chat_get(json_array_get(messages, i), "content"));
+    chat_print(w, content);
     chat_lit(w, "\n</tool_response>");
     if (i + 1 == json_array_size(messages) ||
         !chat_is(chat_get(json_array_get(messages, i + 1), "role"), "tool"))
@@ -150,7 +150,7 @@ void chat_qwen25(struct chat_writer *w, const struct chat_options *o, const json
         else if (chat_is(role, "assistant"))
             qwen25_calls(w, m);
         else if (chat_is(role, "tool"))
-            put_tool_result(w, messages, i);
+            put_tool_result(w, messages, i, content);
     }
     if (o->add_generation_prompt)
         chat_lit(w, "<|im_start|>assistant\n");
@@ -174,8 +174,9 @@ static void qwen3_system_turn(struct chat_writer *w, const json_t *first, const 
     }
 }
 
-/* The last user message that is no wrapped tool result: reasoning before it is dropped. */
-static size_t qwen3_last_query(struct chat_writer *w, const json_t *messages)
+/* The last user message that is no wrapped tool result: reasoning before it is dropped. strict: the first
+ * release, which takes nothing but texts. */
+static size_t qwen3_last_query(struct chat_writer *w, const json_t *messages, bool strict)
 {
     size_t n = json_array_size(messages);
     for (size_t i = n; i-- > 0;) {
@@ -184,6 +185,8 @@ static size_t qwen3_last_query(struct chat_writer *w, const json_t *messages)
             continue;
         w->i_message = (int)i;
         if (!json_is_string(content)) {
+            if (!strict)
+                continue;
             chat_refuse(w, "content is %s; this model's chat template takes a text there",
                         chat_kind(content));
             return 0;
@@ -216,18 +219,24 @@ static void qwen3_calls(struct chat_writer *w, const json_t *calls, bool has_con
     }
 }
 
-/* fresh: after the last query. Only there, and only if there is any or the turn is the last, reasoning is
- * kept. */
-static void qwen3_assistant(struct chat_writer *w, const json_t *m, bool fresh, bool last)
+/* Where an assistant turn stands. */
+struct place {
+    bool strict; /* the first release */
+    bool fresh;  /* after the last query: only there, and only if there is any or the turn is last, reasoning
+                    stays */
+    bool last;
+};
+
+/* given is the reasoning_content. */
+static void qwen3_assistant(struct chat_writer *w, const json_t *m, const json_t *given, struct place at)
 {
-    const json_t *given = chat_get(m, "reasoning_content");
-    bool reasons = given && !json_is_null(given);
-    if (!json_is_string(chat_get(m, "content"))) {
+    bool reasons = at.strict ? given && !json_is_null(given) : json_is_string(given);
+    if (at.strict && !json_is_string(chat_get(m, "content"))) {
         chat_concat(w, chat_get(m, "content"), "content");
         return;
     }
     struct span content = chat_span(chat_get(m, "content")), reasoning = chat_span(given);
-    bool has_reasoning = chat_true(given);
+    bool has_reasoning = reasons && chat_true(given);
     if (!reasons && span_has(content, "</think>")) {
         reasoning = span_trim_right(span_before_first(content, "</think>"), '\n');
         reasoning = span_trim_left(span_after_last(reasoning, "<think>"), '\n');
@@ -235,7 +244,7 @@ static void qwen3_assistant(struct chat_writer *w, const json_t *m, bool fresh, 
         has_reasoning = reasoning.n > 0;
     }
     chat_lit(w, "<|im_start|>assistant\n");
-    if (fresh && (last || has_reasoning)) {
+    if (at.fresh && (at.last || has_reasoning)) {
         if (reasons && !json_is_string(given))
             chat_concat(w, given, "reasoning_content");
         chat_lit(w, "<think>\n");
@@ -249,30 +258,53 @@ static void qwen3_assistant(struct chat_writer *w, const json_t *m, bool fresh, 
     chat_lit(w, "<|im_end|>\n");
 }
 
+/* A turn other than the assistant's: in later releases content that is no text counts as empty. */
+static void qwen3_turn(struct chat_writer *w, const char *role, const json_t *content, bool strict)
+{
+    if (strict || json_is_string(content)) {
+        put_turn(w, role, content);
+        return;
+    }
+    chat_lit(w, "<|im_start|>");
+    chat_lit(w, role);
+    chat_lit(w, "\n<|im_end|>\n");
+}
+
+static void qwen3_generation_prompt(struct chat_writer *w, const struct chat_options *o)
+{
+    bool hybrid = o->family == CHAT_QWEN3 || o->family == CHAT_QWEN3_2505;
+    w->out.opens_thinking = o->family == CHAT_QWEN3_2507_THINKING;
+    chat_lit(w, "<|im_start|>assistant\n");
+    if (hybrid && !chat_thinks(o))
+        chat_lit(w, "<think>\n\n</think>\n\n");
+    if (w->out.opens_thinking)
+        chat_lit(w, "<think>\n");
+}
+
 void chat_qwen3(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
                 const json_t *tools)
 {
     size_t n = json_array_size(messages);
+    bool strict = o->family == CHAT_QWEN3;
     if (is_empty(w, messages))
         return;
     w->i_message = 0;
     qwen3_system_turn(w, json_array_get(messages, 0), tools);
-    size_t last_query = qwen3_last_query(w, messages);
+    size_t last_query = qwen3_last_query(w, messages, strict);
     for (size_t i = 0; i < n && !w->rc; i++) {
-        const json_t *m = json_array_get(messages, i), *role = chat_get(m, "role");
+        const json_t *m = json_array_get(messages, i), *role = chat_get(m, "role"),
+                     *content = chat_get(m, "content");
         w->i_message = (int)i;
         if (chat_is(role, "user"))
-            put_turn(w, "user", chat_get(m, "content"));
+            qwen3_turn(w, "user", content, strict);
         else if (chat_is(role, "system") && i > 0)
-            put_turn(w, "system", chat_get(m, "content"));
+            qwen3_turn(w, "system", content, strict);
         else if (chat_is(role, "assistant"))
-            qwen3_assistant(w, m, i > last_query, i + 1 == n);
+            qwen3_assistant(w, m, chat_get(m, "reasoning_content"),
+                            (struct place){ strict, i > last_query, i + 1 == n });
         else if (chat_is(role, "tool"))
-            put_tool_result(w, messages, i);
+            put_tool_result(w, messages, i, strict || json_is_string(content) ? content : NULL);
     }
-    if (!o->add_generation_prompt)
-        return;
-    chat_lit(w, "<|im_start|>assistant\n");
-    if (!chat_thinks(o))
-        chat_lit(w, "<think>\n\n</think>\n\n");
+    if (o->add_generation_prompt)
+        qwen3_generation_prompt(w, o);
 }

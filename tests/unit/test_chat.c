@@ -64,6 +64,9 @@ static void families_are_told_apart(void **state)
         assert_int_equal(chat_from_name(chat_name((enum chat_template)t)), t);
         assert_non_null(strstr(chat_list(), chat_name((enum chat_template)t)));
     }
+    const char *later = "<|im_start|>{\\\"name\\\": <function-name> message.reasoning_content is string "
+                        "message.content is string multi_step_tool";
+    assert_int_equal(chat_detect(later, &thinks), CHAT_QWEN3_2507);
     assert_int_equal(chat_from_name("Qwen3.5"), CHAT_QWEN35);
     assert_int_equal(chat_from_name("llama"), CHAT_UNKNOWN);
 }
@@ -111,6 +114,11 @@ static void plain_turns(void **state)
     check(CHAT_QWEN3, -1, hi, NULL, "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n", NULL);
     check(CHAT_QWEN3, 0, hi, NULL,
           "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", NULL);
+    check(CHAT_QWEN3_2507, 0, hi, NULL, "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n", NULL);
+    check(CHAT_QWEN3_2507_THINKING, 0, hi, NULL,
+          "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n<think>\n", NULL);
+    check(CHAT_QWEN3_2505, 0, "[{\"role\":\"user\"}]", NULL,
+          "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", NULL);
     check(CHAT_QWEN3_CODER, -1, hi, NULL, "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n", NULL);
     check(CHAT_QWEN35, -1, hi, NULL, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n",
           NULL);
