@@ -264,6 +264,16 @@ static int settle_vocab(struct model *m, struct err *e)
     return 0;
 }
 
+/* No key tells which layers of a mixture-of-experts model are dense; their tensors do. */
+static int settle_dense_layers(struct model *m, struct err *e)
+{
+    struct shape *s = &m->shape;
+    for (int i = 0; i < s->n_layer; i++)
+        if (s->moe[i] && !has_tensor(m, ROLE_ROUTER, i) && has_tensor(m, ROLE_GATE, i))
+            s->moe[i] = false;
+    return shape_check(s, true, e);
+}
+
 static int refuse_rope_factors(const struct model *m, struct err *e)
 {
     if (!tensor_dir_find(m->dir, "rope_freqs.weight"))
@@ -281,6 +291,8 @@ static int open_gguf(struct model *m, const struct model_files *f, struct err *e
     rc = shape_from_gguf(&m->shape, m->gguf, e);
     if (!rc)
         rc = settle_vocab(m, e);
+    if (!rc)
+        rc = settle_dense_layers(m, e);
     if (!rc)
         rc = refuse_rope_factors(m, e);
     if (rc) {

@@ -215,7 +215,10 @@ static void read_mlp(struct reader *r)
     s->d_expert = read_int(r, "expert_feed_forward_length", 1, MAX_WIDTH, REQUIRED);
     if (s->arch == ARCH_QWEN35_MOE)
         s->d_shared = read_int(r, "expert_shared_feed_forward_length", 1, MAX_WIDTH, s->d_expert);
-    s->norm_topk = true; /* no key: both architectures are run so */
+    char key[KEY_ROOM];
+    full_key(r, "expert_weights_norm", key);
+    if (!r->rc) /* llama.cpp normalises for both architectures, without a key */
+        r->rc = gguf_get_bool(r->meta, key, true, &s->norm_topk, r->e);
     for (int i = 0; i < s->n_layer; i++)
         s->moe[i] = true;
 }

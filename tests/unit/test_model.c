@@ -455,6 +455,52 @@ static void test_wrong_tensors(void **state)
     try_changes(tiny_moe_config, TINY_SPLIT, split, N(split));
 }
 
+/* Whether the head is the embedding: both levels of the configuration, then the file. */
+static void test_tied(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *outer, *inner;
+        bool head, tied, fails;
+    } cases[] = {
+        { "", "", false, true, false },
+        { "", "", true, false, false },
+        { ", \"tie_word_embeddings\": false", "", false, false, true },
+        { ", \"tie_word_embeddings\": false", ", \"tie_word_embeddings\": true", true, false, false },
+        { ", \"tie_word_embeddings\": false", ", \"tie_word_embeddings\": true", false, true, false },
+        { ", \"tie_word_embeddings\": true", ", \"tie_word_embeddings\": false", true, true, false },
+        { "", ", \"tie_word_embeddings\": true", true, true, false },
+    };
+    size_t n = strlen(tiny_moe_config);
+    for (size_t i = 0; i < N(cases); i++) {
+        char config[2000];
+        struct shape s;
+        tiny_shape(&s, tiny_moe_config);
+        snprintf(config, sizeof config, "%.*s%s}%s}", (int)n - 2, tiny_moe_config, cases[i].inner,
+                 cases[i].outer);
+        struct tiny *t = tiny_new();
+        tiny_add_weights(t, &s, TINY_PLAIN);
+        if (!cases[i].head)
+            tiny_drop(t, "lm_head.weight");
+        char *folder = tiny_folder();
+        tiny_write_text(folder, "config.json", config);
+        tiny_write_safetensors(t, folder, "model.safetensors");
+        if (cases[i].fails) {
+            open_fails(folder, NULL, ERR_FORMAT, "the tensor lm_head.weight is missing");
+        } else {
+            struct model *m = open_ok(folder, NULL);
+            assert_int_equal(m->shape.tied, cases[i].tied);
+            assert_int_equal(model_has(&m->shape, ROLE_HEAD, -1), !cases[i].tied);
+            assert_string_equal(find(m, ROLE_HEAD, -1, -1).tensor->name,
+                                cases[i].tied ? "model.language_model.embed_tokens.weight"
+                                              : "lm_head.weight");
+            model_close(&m);
+        }
+        tiny_free(&t);
+        tiny_folder_end(&folder);
+    }
+}
+
 static void test_quantization_methods(void **state)
 {
     (void)state;
@@ -642,8 +688,6 @@ static void test_gguf(void **state)
         struct shape s;
         char *folder;
         tiny_shape(&s, configs[i]);
-        for (int l = 0; l < s.n_layer; l++) /* GGUF has no mixed models */
-            s.moe[l] = s.n_expert > 0;
         struct tiny *t = tiny_new();
         tiny_add_gguf(t, &s, QTYPE_F16, false);
         struct model *m = open_gguf(t, &folder);
@@ -810,23 +854,15 @@ static void test_novelist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fused),
-        cmocka_unit_test(test_split),
-        cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_fp8),
-        cmocka_unit_test(test_fp8_scales),
-        cmocka_unit_test(test_nf4),
-        cmocka_unit_test(test_nf4_states),
-        cmocka_unit_test(test_wrong_tensors),
-        cmocka_unit_test(test_quantization_methods),
-        cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_side_files),
-        cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_gguf_variants),
-        cmocka_unit_test(test_gguf_refusals),
-        cmocka_unit_test(test_gguf_tensors),
-        cmocka_unit_test(test_novelist),
+        cmocka_unit_test(test_fused),         cmocka_unit_test(test_split),
+        cmocka_unit_test(test_prefixes),      cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_fp8_scales),    cmocka_unit_test(test_nf4),
+        cmocka_unit_test(test_nf4_states),    cmocka_unit_test(test_wrong_tensors),
+        cmocka_unit_test(test_tied),          cmocka_unit_test(test_quantization_methods),
+        cmocka_unit_test(test_folders),       cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_side_files),    cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_gguf_variants), cmocka_unit_test(test_gguf_refusals),
+        cmocka_unit_test(test_gguf_tensors),  cmocka_unit_test(test_novelist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,26 @@ static void overlapping_added_tokens(void **state)
     tokenizer_close(&t);
 }
 
+/* Normalized special tokens: after NFC has moved the text, only a piece that is trusted as a whole counts. */
+static void trust_survives_normalisation(void **state)
+{
+    (void)state;
+    json_t *root = tinytok_json(PRE_QWEN35), *added = json_object_get(root, "added_tokens"), *last;
+    struct tokenizer *t = NULL;
+    struct err e = { 0 };
+    tinytok_add(added, 304, "<q>", true);
+    last = json_pack("{s:i,s:s,s:b}", "id", 305, "content", "<s>", "special", true);
+    json_array_append_new(added, last);
+    assert_int_equal(tinytok_open_json(&t, root, &e), 0);
+    struct trusted_range end = { 3, 6 }, all[] = { { 0, 3 }, { 3, 7 } };
+    tinytok_expect(t, "\xC3\xA9 <s>", NULL, 0, "\xC3\xA9| |<|s|>");
+    tinytok_expect(t, "\xC3\xA9 <s>", &end, 1, "\xC3\xA9| |[<s>]");
+    tinytok_expect(t, "e\xCC\x81 <s>", &end, 1, "\xC3\xA9| |<|s|>");
+    tinytok_expect(t, "e\xCC\x81 <s>", all, 2, "\xC3\xA9| |[<s>]");
+    tinytok_expect(t, "e\xCC\x81<q><s>", NULL, TOKENIZE_ALL_TRUSTED, "\xC3\xA9|[<q>]|[<s>]");
+    tokenizer_close(&t);
+}
+
 static void text_that_is_not_utf8(void **state)
 {
     (void)state;
@@ -239,6 +259,7 @@ int main(void)
         cmocka_unit_test(chat_turns),
         cmocka_unit_test(only_trusted_text_gives_control_tokens),
         cmocka_unit_test(overlapping_added_tokens),
+        cmocka_unit_test(trust_survives_normalisation),
         cmocka_unit_test(text_that_is_not_utf8),
         cmocka_unit_test(hostile_lengths),
         cmocka_unit_test(streaming),

@@ -143,6 +143,39 @@ static void odd_but_right_json(void **state)
     tokenizer_close(&t);
 }
 
+/* A token that its own merges do not make is never found as a whole word; with ignore_merges it is. */
+static void tokens_out_of_reach(void **state)
+{
+    (void)state;
+    for (int ignore = 0; ignore < 2; ignore++) {
+        struct tokenizer *t = NULL;
+        struct err e = { 0 };
+        json_t *root = tinytok_json(PRE_QWEN2);
+        set(root, "model.vocab.bbc", json_integer(290));
+        set(root, "model.ignore_merges", json_boolean(ignore));
+        assert_int_equal(tinytok_open_json(&t, root, &e), 0);
+        tinytok_expect(t, "bbc", NULL, 0, ignore ? "bbc" : "b|bc");
+        tokenizer_close(&t);
+    }
+}
+
+/* Merges are written with one space between their sides, so a space inside a side is written in the alphabet.
+ */
+static void merges_with_spaces(void **state)
+{
+    (void)state;
+    struct tokenizer *t = NULL;
+    struct err e = { 0 };
+    json_t *root = tinytok_json(PRE_QWEN2);
+    set(root, "model.vocab.a b", json_integer(290));
+    set(root, "model.vocab.a bc", json_integer(291));
+    set(root, "model.merges.3", json_pack("[ss]", "a b", "c"));
+    assert_int_equal(tinytok_open_json(&t, root, &e), 0);
+    assert_string_equal(tokenizer_merge(t, 3), "a\xC4\xA0"
+                                               "b c");
+    tokenizer_close(&t);
+}
+
 /* ---- GGUF ---- */
 
 struct gguf_case { /* what the written file says; NULL and 0: as it should be */
@@ -347,6 +380,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_json),
         cmocka_unit_test(odd_but_right_json),
+        cmocka_unit_test(tokens_out_of_reach),
+        cmocka_unit_test(merges_with_spaces),
         cmocka_unit_test(gguf_is_the_same_tokenizer),
         cmocka_unit_test(from_a_model),
         cmocka_unit_test(novelist_prompts),
