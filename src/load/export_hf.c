@@ -41,6 +41,7 @@ static void set_rope(json_t *text, const struct model *m)
         gguf_find(m->gguf, s->arch == ARCH_QWEN35 ? "qwen35.rope.dimension_sections"
                                                   : "qwen35moe.rope.dimension_sections");
     bool yarn = s->yarn_factor > 1;
+    double part = (double)s->n_rot / s->d_head;
     json_t *rope =
         json_pack("{s:s, s:f}", "rope_type", yarn ? "yarn" : "default", "rope_theta", s->rope_theta);
     if (yarn) {
@@ -55,10 +56,11 @@ static void set_rope(json_t *text, const struct model *m)
         int64_t v;
         for (uint64_t i = 0; i < 3 && gguf_array_int(sections, i, &v); i++)
             json_array_append_new(list, json_integer(v));
-        json_object_set_new(rope, "partial_rotary_factor", json_real((double)s->n_rot / s->d_head));
         json_object_set_new(rope, "mrope_section", list);
         json_object_set_new(rope, "mrope_interleaved", json_true());
     }
+    if (part != 1)
+        json_object_set_new(rope, "partial_rotary_factor", json_real(part));
     json_object_set_new(text, "rope_theta", json_real(s->rope_theta));
     json_object_set_new(text, "rope_parameters", rope);
 }
@@ -93,7 +95,11 @@ static void set_mlp(json_t *text, const struct shape *s)
         set_int(text, "shared_expert_intermediate_size", s->d_shared);
     json_object_set_new(text, "norm_topk_prob", json_boolean(s->norm_topk));
     set_int(text, "decoder_sparse_step", 1);
-    json_object_set_new(text, "mlp_only_layers", json_array());
+    json_t *dense = json_array();
+    for (int i = 0; i < s->n_layer; i++)
+        if (!s->moe[i])
+            json_array_append_new(dense, json_integer(i));
+    json_object_set_new(text, "mlp_only_layers", dense);
 }
 
 static void set_ids(json_t *o, const struct gguf_meta *g)

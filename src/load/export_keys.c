@@ -206,16 +206,7 @@ static void put_delta_net(struct keys *k)
 static int check_expressible(const struct model *m, struct err *e)
 {
     const struct shape *s = &m->shape;
-    const char *why = NULL;
-    for (int i = 0; i < s->n_layer && s->n_expert; i++)
-        if (!s->moe[i])
-            why = "some of its layers have no experts";
-    if (s->n_expert && !s->norm_topk)
-        why = "its router does not renormalise the chosen experts' weights";
-    if (!is_qwen35(s) && s->n_rot != s->d_head)
-        why = "it rotates only a part of each head";
-    if (is_qwen35(s) && !s->attn_gate)
-        why = "its attention has no output gate";
+    const char *why = is_qwen35(s) && !s->attn_gate ? "its attention has no output gate" : NULL;
     if (!why)
         return 0;
     err_set(e, ERR_FORMAT, "this model cannot be written as GGUF: %s", why);
@@ -246,8 +237,12 @@ int export_model_keys(struct gguf_writer *w, const struct model *m, enum mix mix
     put_positive(&k, "expert_feed_forward_length", s->n_expert ? s->d_expert : 0);
     put_positive(&k, "expert_shared_feed_forward_length", s->n_expert ? s->d_shared : 0);
     put_positive(&k, "nextn_predict_layers", s->n_mtp);
+    if (s->n_expert && !s->norm_topk)
+        gguf_write_bool(w, full(&k, "expert_weights_norm"), false);
     if (is_qwen35(s))
         put_delta_net(&k);
+    else if (s->n_rot != s->d_head)
+        put_int(&k, "rope.dimension_count", s->n_rot);
     gguf_write_u32(w, "general.quantization_version", QUANTIZATION_VERSION);
     return 0;
 }

@@ -22,6 +22,7 @@
 #include "model/safetensors_write.h"
 #include "plan/plan.h"
 #include "support/tiny_files.h"
+#include "support/tiny_model.h"
 
 static struct threads *pool;
 static char *folder;
@@ -363,6 +364,57 @@ static void equal_types_are_copied(void **state)
     }
 }
 
+/* A dense layer among layers of experts, weights of experts as they are, and rows without a token. */
+static void what_releases_do_not_have_survives_too(void **state)
+{
+    (void)state;
+    static const char tokenizer[] =
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"<|end|>\",\"special\":false},"
+        "{\"id\":2,\"content\":\"<x>\",\"special\":false}],\"pre_tokenizer\":{\"type\":\"Sequence\","
+        "\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+        "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+"
+        "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b b\":1},\"merges\":[[\"a\",\"b b\"]]}}";
+    char *from = tiny_checkpoint(tiny_qwen3_moe_config, TINY_PLAIN);
+    tiny_write_text(from, "tokenizer.json", tokenizer);
+    struct model *source = open_model(from);
+    const char *middle = path_of("odd.gguf"), *out = path_of("odd");
+    write_as(source, middle, MIX_F32);
+    struct model *gguf = open_model(middle);
+    assert_false(gguf->shape.moe[0]);
+    assert_false(gguf->shape.norm_topk);
+    compare_models(&(struct judge){ .want = source, .got = gguf });
+    static const char *const tokens[] = { "a", "b b", "<x>", "<|end|>", "[PAD4]" };
+    static const int64_t types[] = { 1, 1, 4, 3, 5 };
+    const struct gguf_value *texts = gguf_find(gguf->gguf, "tokenizer.ggml.tokens");
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct gguf_string *s = (const struct gguf_string *)texts->array + i;
+        int64_t type;
+        assert_int_equal(s->len, strlen(tokens[i]));
+        assert_memory_equal(s->data, tokens[i], s->len);
+        assert_true(gguf_array_int(gguf_find(gguf->gguf, "tokenizer.ggml.token_type"), i, &type));
+        assert_int_equal(type, types[i]);
+    }
+    const struct gguf_string *merge = gguf_find(gguf->gguf, "tokenizer.ggml.merges")->array;
+    assert_int_equal(merge->len, 6);
+    assert_memory_equal(merge->data,
+                        "a b\xc4\xa0"
+                        "b",
+                        6);
+    write_as(gguf, out, MIX_NF4);
+    struct model *written = open_model(out);
+    assert_false(written->shape.moe[0]);
+    assert_false(written->shape.norm_topk);
+    compare_models(&(struct judge){ .want = source, .got = written, .mix = MIX_NF4 });
+    model_close(&source);
+    model_close(&gguf);
+    model_close(&written);
+    unlink(middle);
+    remove_folder(out);
+    tiny_unlink(from, "tokenizer.json");
+    tiny_folder_end(&from);
+}
+
 static int count_entries(const char *path)
 {
     DIR *d = opendir(path);
@@ -490,6 +542,7 @@ int main(void)
         cmocka_unit_test(gguf_to_gguf_changes_only_types),
         cmocka_unit_test(quantized_sources_are_decoded),
         cmocka_unit_test(equal_types_are_copied),
+        cmocka_unit_test(what_releases_do_not_have_survives_too),
         cmocka_unit_test(stopped_work_leaves_nothing),
         cmocka_unit_test(an_existing_folder_is_kept),
         cmocka_unit_test(a_safetensors_writer_wants_every_byte),
