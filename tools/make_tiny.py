@@ -153,7 +153,7 @@ def reorder(x, cfg, axis, head, start=0):
 def gguf_tensor(name, x, cfg, arch):
     """(gguf name, array) pairs for one Hugging Face tensor; x float32."""
     hybrid = arch.startswith("qwen35")
-    if hybrid and name.endswith("norm.weight") and "linear_attn.norm" not in name:
+    if hybrid and "norm" in name and "linear_attn.norm" not in name:
         x = x + 1
     mlp_norm = "post_attention_norm" if hybrid else "ffn_norm"
     fixed = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
