@@ -88,6 +88,7 @@ int main(int argc, char **argv)
     struct err e = { 0 };
     setlocale(LC_CTYPE, "");  /* line editing needs to know the terminal's characters */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, which ends the work in order */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
     const char *first = argc > 1 ? argv[1] : "";
     if (argc < 2) {
         print_help(stderr);
