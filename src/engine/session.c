@@ -161,6 +161,7 @@ int session_append(struct session *s, const int32_t *tokens, int n, int (*stop)(
 
 struct snapshot_header {
     uint32_t magic, kv_type;
+    char     device[8]; /* caches are laid out as the device likes */
     int32_t  position, mtp_position, n_layer, n_head_kv, d_head, d_model;
     uint64_t states_bytes;
 };
@@ -169,8 +170,17 @@ enum { SNAPSHOT_MAGIC = 0x31534e54 }; /* "TNS1" */
 static struct snapshot_header header_of(const struct session *s)
 {
     const struct shape *sh = &s->en->w->shape;
-    return (struct snapshot_header){ SNAPSHOT_MAGIC, (uint32_t)s->kv_type, s->position, s->mtp_position, n_layers(s),
-                                     sh->n_head_kv, sh->d_head, sh->d_model, states_bytes(s) };
+    struct snapshot_header h = { .magic = SNAPSHOT_MAGIC,
+                                 .kv_type = (uint32_t)s->kv_type,
+                                 .position = s->position,
+                                 .mtp_position = s->mtp_position,
+                                 .n_layer = n_layers(s),
+                                 .n_head_kv = sh->n_head_kv,
+                                 .d_head = sh->d_head,
+                                 .d_model = sh->d_model,
+                                 .states_bytes = states_bytes(s) };
+    memcpy(h.device, s->en->d->ops->name, strnlen(s->en->d->ops->name, sizeof h.device));
+    return h;
 }
 
 static int used_positions(const struct session *s, int layer, const struct snapshot_header *h)
