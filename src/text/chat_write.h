@@ -1,9 +1,10 @@
 /*
  * chat_write.h: what the template families (chat_qwen.c, chat_xml.c) are written with; private to chat*.c.
  *
- * A writer collects text and remembers which bytes the template itself wrote. The first failure sticks and later
- * calls do nothing, so a family reads like its Jinja original and its caller looks at w->rc once, at the end.
- * Values are JSON; NULL is what Jinja calls undefined. Python's spelling of values is in chat_value.c.
+ * A writer collects text and remembers which bytes the template itself wrote. The first failure sticks and
+ * later calls do nothing, so a family reads like its Jinja original and its caller looks at w->rc once, at
+ * the end. Values are JSON; NULL is what Jinja calls undefined. Python's spelling of values is in
+ * chat_value.c.
  */
 #ifndef TONNE_TEXT_CHAT_WRITE_H
 #define TONNE_TEXT_CHAT_WRITE_H
@@ -12,16 +13,16 @@
 
 struct chat_writer {
     struct chat_text out;
-    size_t      capacity;         /* of out.text */
-    int         trusted_capacity; /* of out.trusted */
-    int         i_message;        /* being rendered, for error messages; -1: none */
-    int         rc;               /* 0 or the first failure's code, described in *e */
+    size_t capacity;      /* of out.text */
+    int trusted_capacity; /* of out.trusted */
+    int i_message;        /* being rendered, for error messages; -1: none */
+    int rc;               /* 0 or the first failure's code, described in *e */
     struct err *e;
 };
 
 struct span { /* borrowed bytes */
     const char *s;
-    size_t      n;
+    size_t n;
 };
 
 /* The template's own text: trusted. */
@@ -61,10 +62,14 @@ struct span span_after_last(struct span s, const char *sep);   /* s.split(sep)[-
 /* ---- families; messages is an array of any JSON values, tools an array (maybe empty) or NULL ---- */
 
 void chat_plain(struct chat_writer *w, const struct chat_options *o, const json_t *messages);
-void chat_qwen25(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools);
-void chat_qwen3(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools);
-void chat_coder(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools);
-void chat_qwen35(struct chat_writer *w, const struct chat_options *o, const json_t *messages, const json_t *tools);
+void chat_qwen25(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                 const json_t *tools);
+void chat_qwen3(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                const json_t *tools);
+void chat_coder(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                const json_t *tools);
+void chat_qwen35(struct chat_writer *w, const struct chat_options *o, const json_t *messages,
+                 const json_t *tools);
 
 /* enable_thinking after its default. */
 bool chat_thinks(const struct chat_options *o);

@@ -42,12 +42,12 @@ int  sampler_open(struct sampler **out, const struct sampler_options *opt, int n
 void sampler_close(struct sampler **s);
 /* Tells the sampler about a token of the prompt (answer = false) or of the answer. */
 void sampler_accept(struct sampler *s, int32_t id, bool answer);
-/* Chooses the next token; logits[n_vocab] are overwritten. Nothing is allocated. NaN counts as -inf; when no logit
- * is above -inf, token 0 comes out. */
+/* Chooses the next token; logits[n_vocab] are overwritten. Nothing is allocated. NaN counts as -inf; when no
+ * logit is above -inf, token 0 comes out. */
 int32_t sampler_pick(struct sampler *s, float *logits);
 /* What sampler_pick would draw from: the tokens left and their probabilities (sum 1), at least one; greedy: one.
- * Most probable first when top-k, top-p or min-p is on, else by id. Gives their number; *out is borrowed until the
- * next call. logits[n_vocab] are overwritten; nothing is drawn. */
+ * Most probable first when top-k, top-p or min-p is on, else by id. Gives their number; *out is borrowed until
+ * the next call. logits[n_vocab] are overwritten; nothing is drawn. */
 struct sampler_choice {
     int32_t id;
     float   logit; /* after bias and penalties, before temperature */
