@@ -14,6 +14,9 @@ for target in "$build"/fuzz/fuzz_*; do
     grep -E 'number_of_executed_units|average_exec' "$build/$name.log" | tr '\n' ' '; echo
     count $rc "$name: $build/$name.log"
 done
+echo "kill -9 while a packed model is written, 100 times"
+"$build"/tests/fault/test_pack_kill 100
+count $? "fault/test_pack_kill 100"
 for san in address thread; do
     echo "make check SAN=$san"
     make --no-print-directory -j2 check SAN=$san >"$build/check-$san.log" 2>&1

@@ -1,12 +1,15 @@
 /* file.c: see file.h. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -120,12 +123,30 @@ static int flush(struct file_writer *w, struct err *e)
     return rc;
 }
 
+/* Creates and locks w's temporary file. A sweep may take a new file before it is locked: then there is another. */
+static int open_locked(struct file_writer *w, size_t room)
+{
+    for (int n = 0;; n++) {
+        struct stat st;
+        snprintf(w->tmp_path, room, "%s.tmp-%ld-%d", w->path, (long)getpid(), n);
+        int fd = open(w->tmp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && (errno != EEXIST || n == 1000000))
+            return -1;
+        if (fd < 0)
+            continue;
+        /* Without locks (some network drives) nothing is swept either. */
+        if ((flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) && fstat(fd, &st) == 0 && st.st_nlink > 0)
+            return fd;
+        close(fd);
+    }
+}
+
 int file_writer_open(struct file_writer **out, const char *path, struct err *e)
 {
     struct file_writer *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory for a file writer");
-    size_t room = strlen(path) + 32;
+    size_t room = strlen(path) + 48;
     w->fd = -1;
     w->path = strdup(path);
     w->tmp_path = malloc(room);
@@ -134,8 +155,7 @@ int file_writer_open(struct file_writer **out, const char *path, struct err *e)
         err_set(e, ERR_MEMORY, "no memory for a file writer");
         goto fail;
     }
-    snprintf(w->tmp_path, room, "%s.tmp-%ld", path, (long)getpid());
-    w->fd = open(w->tmp_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    w->fd = open_locked(w, room);
     if (w->fd < 0) {
         write_failed(w, e);
         goto fail;
@@ -146,6 +166,27 @@ fail:;
     int code = w->fd < 0 && w->buffer ? ERR_IO : ERR_MEMORY;
     file_writer_abort(&w);
     return e ? e->code : code;
+}
+
+int file_writer_reserve(struct file_writer *w, uint64_t n, struct err *e)
+{
+    int rc;
+    do
+        rc = fallocate(w->fd, 0, 0, (off_t)n);
+    while (rc && errno == EINTR);
+    return rc && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) ? write_failed(w, e) : 0;
+}
+
+void file_writer_flush_begin(struct file_writer *w, uint64_t offset, uint64_t n)
+{
+    sync_file_range(w->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
+}
+
+void file_writer_flush_end(struct file_writer *w, uint64_t offset, uint64_t n)
+{
+    sync_file_range(w->fd, (off_t)offset, (off_t)n,
+                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    posix_fadvise(w->fd, (off_t)offset, (off_t)n, POSIX_FADV_DONTNEED);
 }
 
 int file_writer_append(struct file_writer *w, const void *data, size_t n, struct err *e)
@@ -205,4 +246,26 @@ void file_writer_abort(struct file_writer **wp)
     free(w->tmp_path);
     free(w->buffer);
     free(w);
+}
+
+static bool is_temporary(const char *name)
+{
+    const char *at = strstr(name, ".tmp-");
+    return at && at[5] && !at[5 + strspn(at + 5, "0123456789-")];
+}
+
+void file_sweep(const char *folder)
+{
+    DIR *d = opendir(folder);
+    for (struct dirent *entry; d && (entry = readdir(d));) {
+        if (!is_temporary(entry->d_name))
+            continue;
+        int fd = openat(dirfd(d), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) /* nobody writes it any more */
+            unlinkat(dirfd(d), entry->d_name, 0);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (d)
+        closedir(d);
 }
