@@ -42,7 +42,7 @@ static bool is_fp8(enum qtype t)
 static int bad_values(const struct convert_source *c, const char *what, struct err *e)
 {
     err_set(e, ERR_FORMAT, "%s is not a finite number", what);
-    err_where(e, "%s, tensor %s", c->m->path, c->src.tensor->name);
+    err_where(e, "tensor %s", c->src.tensor->name);
     err_hint(e, "the file is damaged or was made by a faulty tool: download or convert it again");
     return ERR_FORMAT;
 }
@@ -133,7 +133,7 @@ static int check_code_table(const struct convert_source *c, struct err *e)
     memcpy(ours, block, sizeof ours);
     if (rc || memcmp(map, ours, sizeof map)) {
         err_set(e, ERR_FORMAT, "the 4-bit code table is not that of %s", qtype_info(c->row_type)->name);
-        err_where(e, "%s, tensor %s", c->m->path, s->quant_map->name);
+        err_where(e, "tensor %s", s->quant_map->name);
         err_hint(e, "use a checkpoint that bitsandbytes saved with its standard nf4 or fp4 tables");
         return ERR_FORMAT;
     }

@@ -225,8 +225,10 @@ static void load_thread(void *arg, struct threads *threads, int thread)
     int64_t i;
     while (!atomic_load(&job->failed) && (i = threads_next(threads)) < job->n_task) {
         const struct plan_item *it = &job->plan->item[job->task[i].item];
-        if (run_task(job, &job->task[i], &b, &why))
+        if (run_task(job, &job->task[i], &b, &why)) {
+            err_where(&why, "%s", job->plan->model->path);
             fail(job, &why);
+        }
         atomic_fetch_add(&job->done_bytes, (uint64_t)job->task[i].n_rows * stored_row_bytes(&it->src));
         if (thread == 0)
             report(job, it);

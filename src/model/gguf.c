@@ -344,7 +344,7 @@ static int place(struct info *list, uint64_t n, uint64_t data_begin, uint64_t al
         else if (gguf_size_unknown(t))
             t->bytes = next - t->offset;
         if (!rc && !checked_range(t->offset, t->bytes, data_bytes))
-            rc = tensor_file_broken(e, "it lies outside the file: bytes %llu..%llu of %llu",
+            rc = tensor_file_broken(e, "a tensor lies outside the file: bytes %llu..%llu of %llu",
                                     (unsigned long long)t->offset, (unsigned long long)t->offset + t->bytes,
                                     (unsigned long long)data_bytes);
         if (rc) {
