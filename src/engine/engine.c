@@ -118,6 +118,8 @@ int engine_open(struct engine **out, const struct weights *w, struct device *d, 
     en->opt.max_sessions = opt->max_sessions ? opt->max_sessions : 1;
     en->opt.max_logits = opt->max_logits ? opt->max_logits : 1;
     int rc = open_buffers(en, e);
+    if (!rc)
+        rc = moe_open(en, e);
     if (rc) {
         engine_close(&en);
         return rc;
@@ -132,6 +134,7 @@ void engine_close(struct engine **ep)
     *ep = NULL;
     if (!en)
         return;
+    moe_close(en);
     en->d->ops->free(en->d, &en->block);
     mem_free(&en->host_logits);
     free(en->attention_span);
@@ -290,6 +293,7 @@ int engine_step(struct engine *en, const struct step *step, int n_step, struct e
         pass.n_rows += st->n_tokens;
     }
     en->last = NULL;
+    moe_step(en);
     rc = run_pass(en, step, &pass, e);
     for (int i = 0; i < n_step; i++) {
         if (rc)

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "device/device.h"
+#include "engine/expert_cache.h"
 #include "load/weights.h"
 
 struct engine;
@@ -22,6 +23,8 @@ struct engine_options {
     int max_sessions; /* sessions that may share a pass; 0 = 1 */
     int max_ctx;      /* the longest context of any session; 0 = the model's, at most 32768 */
     int max_logits;   /* rows of logits one pass may keep; 0 = 1 */
+    int expert_slots; /* experts held in RAM when the weights leave them on disk; any number >= 1, 0 = top_k */
+    const struct read_io *read_io; /* borrowed: how they are read; NULL: the system */
 };
 
 /* Gives *out. weights and device are borrowed and must outlive it. */
@@ -82,6 +85,9 @@ int session_mtp(struct session *s, const int32_t *next, int n, int n_logits, str
 size_t session_snapshot_bytes(const struct session *s);
 int    session_snapshot(const struct session *s, void *out, size_t n, struct err *e);
 int    session_restore(struct session *s, const void *data, size_t n, struct err *e);
+
+/* What reading experts from disk did so far; all 0 when they are in memory. */
+struct expert_cache_stats engine_expert_stats(const struct engine *en);
 
 /* For tests and tools: called with intermediate results in host memory, [rows][cols] f32. what: "hidden" (residual
  * stream after layer), "router" (logits of that layer), "final" (after the last norm, layer -1). NULL: off. */

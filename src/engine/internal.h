@@ -1,6 +1,6 @@
 /*
  * internal.h: what the files of the engine share. engine.c owns the work buffers and the pass over the layers,
- * layer.c one layer, session.c one timeline's memory, mtp.c the multi-token prediction head.
+ * layer.c one layer, moe.c its experts, session.c one timeline's memory, mtp.c the multi-token prediction head.
  */
 #ifndef TONNE_ENGINE_INTERNAL_H
 #define TONNE_ENGINE_INTERNAL_H
@@ -32,6 +32,8 @@ struct pass {
     int n_part, n_rows;
 };
 
+struct moe_disk; /* moe.c: what experts from disk need */
+
 struct engine {
     const struct weights *w;
     struct device *d;
@@ -46,6 +48,7 @@ struct engine {
     struct delta_net_span *delta_net_span; /* [max_sessions] */
     struct pass_rows *part;    /* [max_sessions] */
     int32_t     *tokens;       /* [max_batch] of the pass */
+    struct moe_disk *disk;     /* NULL: all experts are in memory */
     const struct session *last; /* whose rows lie in work.final, for session_mtp; NULL: several or none */
     int          last_rows;
     observe_fn   observe;
@@ -72,6 +75,13 @@ struct session {
  * names the layer to observers. */
 int layer_forward(struct engine *en, const struct layer_weights *w, int layer, enum mixer mixer, bool moe,
                   const struct pass *pass, struct err *e);
+
+/* Routes normed and adds the experts to hidden. On an error nothing is under way any more. */
+int moe_forward(struct engine *en, const struct moe_weights *w, int layer, int n_rows, struct err *e);
+/* Opens en->disk when the weights say that experts are there. */
+int moe_open(struct engine *en, struct err *e);
+void moe_close(struct engine *en);
+void moe_step(struct engine *en); /* a new pass */
 
 /* out[n][n_vocab] (work.logits from row `to` on) = head * norm(x rows), then visible in engine_logits after sync. */
 int head_forward(struct engine *en, const float *normed, int n_rows, int to, struct err *e);

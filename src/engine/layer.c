@@ -77,22 +77,6 @@ static int delta_net(struct engine *en, const struct delta_net_weights *w, int l
     return rc ? rc : project_back(en, w->out, pass->n_rows, e);
 }
 
-static int moe(struct engine *en, const struct moe_weights *w, int layer, int n_rows, struct err *e)
-{
-    const struct shape *s = &en->w->shape;
-    struct work *k = &en->work;
-    struct route_args route = { .ids = k->ids, .weights = k->weights, .logits = k->router, .x = k->normed,
-                                .router = w->router, .n_rows = n_rows, .top_k = s->top_k,
-                                .renormalise = s->norm_topk };
-    int rc = en->d->ops->route(en->d, &route, e);
-    if (rc)
-        return rc;
-    engine_show(en, "router", layer, k->router, n_rows, s->n_expert);
-    struct moe_args a = { .h = k->hidden, .x = k->normed, .ids = k->ids, .weights = k->weights, .w = w,
-                          .n_rows = n_rows, .top_k = s->top_k, .n_expert = s->n_expert };
-    return en->d->ops->moe(en->d, &a, e);
-}
-
 int layer_forward(struct engine *en, const struct layer_weights *w, int layer, enum mixer mixer, bool is_moe,
                   const struct pass *pass, struct err *e)
 {
@@ -106,7 +90,7 @@ int layer_forward(struct engine *en, const struct layer_weights *w, int layer, e
     if (rc)
         return rc;
     if (is_moe) {
-        rc = moe(en, &w->moe, layer, pass->n_rows, e);
+        rc = moe_forward(en, &w->moe, layer, pass->n_rows, e);
     } else {
         struct mlp_args a = { .h = k->hidden, .x = k->normed, .w = &w->mlp, .n_rows = pass->n_rows };
         rc = en->d->ops->mlp(en->d, &a, e);
