@@ -158,28 +158,49 @@ int threads_count(const struct threads *t)
     return t->count;
 }
 
-/* CPUs granted by a cgroup quota (v2 cpu.max, v1 cfs files), rounded up; INT_MAX when there is no limit. */
-static int cgroup_cpus(void)
+/* quota / period of one cgroup file, at least 1 (more threads than whole CPUs would be stopped while they wait for
+ * each other); INT_MAX when there is no limit ("max", -1 or no file). */
+static int quota_cpus(const char *quota_path, const char *period_path)
 {
     long long quota = -1, period = 0;
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (f) {
-        if (fscanf(f, "%lld %lld", &quota, &period) != 2)
-            quota = -1; /* "max" */
+    FILE *f = fopen(quota_path, "r");
+    if (!f)
+        return INT_MAX;
+    if (fscanf(f, "%lld %lld", &quota, &period) < 1)
+        quota = -1;
+    fclose(f);
+    if (period_path && (f = fopen(period_path, "r"))) {
+        if (fscanf(f, "%lld", &period) != 1)
+            period = 0;
         fclose(f);
-    } else if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
-        if (fscanf(f, "%lld", &quota) != 1)
-            quota = -1;
-        fclose(f);
-        if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
-            if (fscanf(f, "%lld", &period) != 1)
-                period = 0;
-            fclose(f);
-        }
     }
     if (quota <= 0 || period <= 0)
         return INT_MAX;
-    return (int)((quota + period - 1) / period);
+    return quota < period ? 1 : (int)(quota / period);
+}
+
+/* CPUs that cgroups grant: v2's cpu.max of the process' own group and of every group above it, or v1's files. */
+static int cgroup_cpus(void)
+{
+    char line[512], path[640], *group = NULL;
+    int least = quota_cpus("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    while (f && !group && fgets(line, sizeof line, f))
+        if (strncmp(line, "0::/", 4) == 0)
+            group = line + 3;
+    if (f)
+        fclose(f);
+    if (!group)
+        group = strcpy(line, "/");
+    group[strcspn(group, "\n")] = '\0';
+    for (char *end = group + strlen(group);; end = strrchr(group, '/')) {
+        *end = '\0';
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+        int cpus = quota_cpus(path, NULL);
+        least = cpus < least ? cpus : least;
+        if (!*group)
+            return least;
+    }
 }
 
 /* Fills cpu[0..n) with the first hardware thread of n allowed physical cores; returns how many there are. */
