@@ -2,6 +2,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -56,3 +57,18 @@ size_t mem_peak_rss(void)
     fclose(f);
     return kib * 1024;
 }
+
+#if defined(__GLIBC__)
+
+void mem_trim(void)
+{
+    malloc_trim(0);
+}
+
+#else
+
+void mem_trim(void)
+{
+}
+
+#endif

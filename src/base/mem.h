@@ -33,4 +33,8 @@ void mem_free(struct mem *m);
 /* Peak resident memory of this process so far, in bytes (VmHWM); 0 where unknown. */
 size_t mem_peak_rss(void);
 
+/* Gives small freed blocks back to the system, where it can: after work that allocates much for a short time, such as
+ * reading a large JSON text. */
+void mem_trim(void);
+
 #endif

@@ -13,7 +13,8 @@
 #define TONNE_VERSION "0.1.0"
 
 static const struct command *const commands[] = {
-    &command_run, &command_chat, &command_inspect, &command_perplexity, &command_quantize, &command_doctor,
+    &command_run,        &command_chat,     &command_plan,   &command_inspect,
+    &command_perplexity, &command_quantize, &command_doctor,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -112,6 +112,6 @@ const char *nearest_word(const char *word, const char *const *candidate, int n);
 /* ---- the commands ---- */
 
 extern const struct command command_run, command_chat, command_inspect, command_perplexity, command_quantize,
-    command_doctor;
+    command_plan, command_doctor;
 
 #endif

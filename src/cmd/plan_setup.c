@@ -1,11 +1,10 @@
 /* plan_setup.c: see plan_setup.h. */
 #include "cmd/plan_setup.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
+#include "cmd/cache_dir.h"
 #include "engine/engine.h"
 
 /* ---- what engine and device take ---- */
@@ -27,24 +26,13 @@ static size_t session_bytes_of(const struct shape *s, bool has_mtp, const struct
 
 /* ---- the machine ---- */
 
-bool machine_cache_path(char *out, size_t n)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int len = -1;
-    if (cache && *cache == '/')
-        len = snprintf(out, n, "%s/tonne/machine.json", cache);
-    else if (home && *home)
-        len = snprintf(out, n, "%s/.cache/tonne/machine.json", home);
-    return len > 0 && (size_t)len < n;
-}
-
 int plan_machine(struct machine *m, const struct args *a, const char *path, struct err *e)
 {
     char cache[1024];
     if (a->machine)
         return machine_parse(m, a->machine, e);
     int rc = machine_look(m, path, e);
-    if (!rc && machine_cache_path(cache, sizeof cache))
+    if (!rc && cache_path(cache, sizeof cache, "machine.json", NULL) == 0)
         machine_load(m, cache, NULL); /* without it the plan has no speeds, and says so */
     return rc;
 }

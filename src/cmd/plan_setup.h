@@ -8,10 +8,6 @@
 #include "cmd/options.h"
 #include "plan/plan.h"
 
-/* $XDG_CACHE_HOME/tonne/machine.json (~/.cache/...) into out[n]: where doctor keeps what it measured. False: neither
- * that variable nor HOME is set. */
-bool machine_cache_path(char *out, size_t n);
-
 /* --machine, else this machine, with the drive of `path`, and with what doctor measured when it has. */
 int plan_machine(struct machine *m, const struct args *a, const char *path, struct err *e);
 

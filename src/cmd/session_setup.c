@@ -8,6 +8,8 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
+#include "base/size.h"
 #include "cmd/terminal.h"
 
 /* ---- text ---- */
@@ -120,6 +122,7 @@ int setup_open(struct setup *s, const char *path, const struct args *a, struct e
     int rc = model_open(&s->model, path, e);
     if (!rc)
         rc = tokenizer_open(&s->tokenizer, s->model, e);
+    mem_trim(); /* tokenizer.json as a tree takes four times what stays of it */
     if (!rc)
         rc = choose_template(s, a, e);
     if (!rc)
@@ -166,14 +169,35 @@ static int parse_isa(const char *name, enum cpu_isa *out, struct err *e)
     return ERR_USAGE;
 }
 
+/* One line before and one after loading, for a person who waits. */
+static void tell_plan(const struct setup *s)
+{
+    char line[PLAN_SUMMARY];
+    if (terminal_is(stderr))
+        fprintf(stderr, "plan    %s\n", plan_summary(s->plan, line));
+}
+
+static void tell_loaded(const struct setup *s)
+{
+    const struct load_facts *f = &s->weights->loaded;
+    char weights[SIZE_TEXT], peak[SIZE_TEXT];
+    if (terminal_is(stderr))
+        fprintf(stderr, "loaded  %s of weights in %.1f s (%.2f GB/s read), %s of memory at most\n",
+                size_text(weights, s->weights->bytes), f->seconds,
+                f->seconds > 0 ? 1e-9 * (double)f->read_bytes / f->seconds : 0, size_text(peak, f->peak_rss));
+}
+
 static int load_weights(struct setup *s, struct err *e)
 {
     struct progress_line line = { 0 };
     struct weights_options opt = { .threads = s->threads,
                                    .progress = terminal_progress,
                                    .progress_user = &line };
+    tell_plan(s);
     int rc = weights_load(&s->weights, s->plan, s->device, &opt, e);
     terminal_progress_end(&line);
+    if (!rc)
+        tell_loaded(s);
     return rc;
 }
 

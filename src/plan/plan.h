@@ -90,7 +90,7 @@ struct plan {
     bool   fits;
     /* expectation; 0: unknown because the machine was not measured */
     double   decode_tps, prefill_tps;
-    const char *decode_limit, *prefill_limit; /* "RAM bandwidth", "drive", "arithmetic" */
+    const char *decode_limit, *prefill_limit; /* "RAM bandwidth", "drive", "arithmetic", "thread hand-offs" */
     uint64_t decode_bytes;       /* weights read for one token, all tiers */
     double   hit_rate;           /* expected share of experts found in the cache */
 };
@@ -116,5 +116,22 @@ bool plan_is_copy(const struct weight_source *src, enum qtype target);
 int64_t plan_panel_rows(int64_t rows, int64_t cols);
 /* Expected share of hits of a recency cache that holds `share` of the experts (published measurements; design.md 3). */
 double plan_hit_rate(double share);
+
+/* ---- for people and programs ---- */
+
+enum { PLAN_SUMMARY = 200, PLAN_CHANGE = 120, PLAN_CHANGES = 6 };
+/* "1.2 of 16.0 GiB of RAM: ..." in one line into out[0..PLAN_SUMMARY); returns out. */
+const char *plan_summary(const struct plan *p, char *out);
+/* The table with totals, expectation, reasons and what would change them; at most 100 columns. Gives *out, malloc'ed. */
+int plan_text(const struct plan *p, char **out, struct err *e);
+/* The same for programs. Gives *out, ended by json_decref. */
+int plan_json(const struct plan *p, json_t **out, struct err *e);
+
+struct plan_changes {
+    int  n;
+    char line[PLAN_CHANGES][PLAN_CHANGE]; /* "16.0 GiB more RAM: 11 -> 19 tokens/s" */
+};
+/* What more RAM or another --type would change, found by planning again. */
+int plan_what_if(const struct plan *p, struct plan_changes *out, struct err *e);
 
 #endif

@@ -87,18 +87,19 @@ static double drive_seconds(const struct machine *m, double bytes, double layers
 }
 
 struct seconds {
-    double ram, arithmetic, drive;
+    double ram, arithmetic, drive; /* overlap */
+    double starting;               /* does not */
 };
 
-/* What overlaps takes as long as the longest of it; the result names that. */
+/* What overlaps takes as long as the longest of it; *limit names that. */
 static double longest(const struct seconds *t, const char **limit)
 {
     *limit = t->arithmetic > t->ram ? "arithmetic" : "RAM bandwidth";
     double most = t->arithmetic > t->ram ? t->arithmetic : t->ram;
-    if (t->drive <= most)
-        return most;
-    *limit = "drive";
-    return t->drive;
+    *limit = t->drive > most ? "drive" : *limit;
+    most = t->drive > most ? t->drive : most;
+    *limit = t->starting > most ? "thread hand-offs" : *limit;
+    return most + t->starting;
 }
 
 static void expect_decode(struct plan *p, const struct work *w, double ram)
@@ -107,7 +108,7 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
     const struct machine *m = &p->machine;
     double sessions = p->opt.sessions, kv = (double)p->kv_bytes / sessions, state = (double)p->state_bytes / sessions;
     double seen = p->opt.ctx > TYPICAL_POSITION ? (double)TYPICAL_POSITION / p->opt.ctx : 1, layers = moe_layers(s);
-    struct seconds t = { .arithmetic = arithmetic(p, w, decode_arithmetic) };
+    struct seconds t = { .arithmetic = arithmetic(p, w, decode_arithmetic), .starting = s->n_layer * layer_seconds };
     t.ram = (w->dense_bytes + w->expert_bytes + kv * seen + 2 * state) / (ram_share * ram);
     if (p->experts_on_disk) {
         double misses = 1 - p->hit_rate, all_hit = 1;
@@ -119,7 +120,7 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
         /* The dense part of a layer must wait for its experts; only experts that are there are computed meanwhile. */
         t.drive = missed > 0 ? missed + w->dense_bytes / (ram_share * ram) : 0;
     }
-    p->decode_tps = 1 / (longest(&t, &p->decode_limit) + s->n_layer * layer_seconds);
+    p->decode_tps = 1 / longest(&t, &p->decode_limit);
 }
 
 static void expect_prefill(struct plan *p, const struct work *w, double ram)
@@ -129,7 +130,8 @@ static void expect_prefill(struct plan *p, const struct work *w, double ram)
     for (int i = 0; i < p->opt.batch && s->n_expert; i++)
         unused *= 1 - (double)s->top_k / s->n_expert;
     double experts = s->n_expert ? (1 - unused) * w->expert_bytes * s->n_expert / s->top_k : 0;
-    struct seconds t = { .arithmetic = batch * arithmetic(p, w, prefill_arithmetic) };
+    struct seconds t = { .arithmetic = batch * arithmetic(p, w, prefill_arithmetic),
+                         .starting = s->n_layer * layer_seconds };
     t.ram = (w->dense_bytes + experts) / (ram_share * ram);
     if (p->experts_on_disk) {
         /* A pass goes through all experts in order, which leaves a recency cache with nothing to hit. */
@@ -139,7 +141,7 @@ static void expect_prefill(struct plan *p, const struct work *w, double ram)
         t.drive = all ? 0 : drive_seconds(&p->machine, experts, moe_layers(s));
     }
     if (t.arithmetic > 0)
-        p->prefill_tps = batch / (longest(&t, &p->prefill_limit) + s->n_layer * layer_seconds);
+        p->prefill_tps = batch / longest(&t, &p->prefill_limit);
 }
 
 void plan_expect(struct plan *p)

@@ -26,4 +26,12 @@ void plan_place(struct plan *p);
 /* Fills the expectation. */
 void plan_expect(struct plan *p);
 
+/* ---- names for tables ---- */
+
+const char *plan_group_name(enum plan_group g);
+const char *tier_name(enum tier t);
+/* A rate with three digits, "11.2", "0.53", "11700", into out[PLAN_RATE]; returns out. */
+enum { PLAN_RATE = 24 };
+const char *plan_rate(char *out, double per_second);
+
 #endif

@@ -67,7 +67,7 @@ int plan_refuse(const struct plan *p, struct err *e)
     bool given = p->opt.ram_budget > 0;
     size_text(need, p->minimum_ram_bytes);
     err_set(e, ERR_NO_ROOM, "the model needs %s of RAM with these settings; %s %s", need,
-            size_text(have, p->budget_bytes), given ? "are allowed (--ram)" : "are free");
+            size_text(have, p->budget_bytes), given ? "are allowed (--ram)" : p->machine.here ? "are free" : "are there");
     err_where(e, "%s", p->model->path);
     if (given && ram >= p->minimum_ram_bytes) {
         snprintf(text, sizeof text, "--ram %zuM", (p->minimum_ram_bytes >> 20) + 1);

@@ -17,7 +17,7 @@ struct item {
     int n_dims;
     int64_t dim[4];
     size_t bytes;
-    uint8_t *data;
+    uint8_t *data; /* NULL: a hole in the file */
 };
 
 struct key {
@@ -31,6 +31,7 @@ struct tiny {
     int n_item;
     struct key key[80];
     int n_key;
+    bool holes;
 };
 
 static void give_up(const char *what, const char *name)
@@ -53,6 +54,11 @@ void tiny_free(struct tiny **tp)
         free((*tp)->item[i].data);
     free(*tp);
     *tp = NULL;
+}
+
+void tiny_holes(struct tiny *t)
+{
+    t->holes = true;
 }
 
 /* ---- tensors ---- */
@@ -94,6 +100,8 @@ void tiny_add(struct tiny *t, const char *name, enum qtype type, int n_dims, con
         elements *= (size_t)dim[i];
     }
     it->bytes = elements / (size_t)info->block * (size_t)info->block_bytes;
+    if (t->holes)
+        return;
     it->data = calloc(it->bytes + 1, 1);
     if (!it->data)
         give_up("no memory", name);
@@ -268,7 +276,12 @@ void tiny_write_safetensors(const struct tiny *t, const char *folder, const char
     fwrite(&length, 8, 1, f);
     fwrite(header, 1, n, f);
     for (int i = 0; i < t->n_item; i++)
-        fwrite(t->item[i].data, 1, t->item[i].bytes, f);
+        if (t->item[i].data)
+            fwrite(t->item[i].data, 1, t->item[i].bytes, f);
+        else if (fseeko(f, (off_t)t->item[i].bytes, SEEK_CUR))
+            give_up("cannot leave a hole", name);
+    if (fflush(f) || ftruncate(fileno(f), ftello(f)))
+        give_up("cannot write", name);
     free(header);
     end(f, name);
 }

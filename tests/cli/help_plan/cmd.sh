@@ -1,0 +1,1 @@
+$TONNE plan --help
