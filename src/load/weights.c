@@ -269,24 +269,36 @@ static int open_records(struct weights *w, const struct plan *p, struct device *
     return w->layer && w->experts ? 0 : err_set(e, ERR_MEMORY, "no memory for the weights' records");
 }
 
-int weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
-                 struct err *e)
+int weights_reserve(struct weights **out, const struct plan *p, struct device *d, struct err *e)
 {
-    double begin = clock_seconds();
     struct weights *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory for the weights' records");
     int rc = open_records(w, p, d, e);
     if (!rc)
         rc = d->ops->alloc(d, &w->block, p->weights_bytes, "the weights", e);
+    if (rc)
+        weights_close(&w);
+    else
+        write_all_down(w, p);
+    *out = w;
+    return rc;
+}
+
+int weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
+                 struct err *e)
+{
+    double begin = clock_seconds();
+    struct weights *w;
+    int rc = weights_reserve(&w, p, d, e);
+    if (rc)
+        return rc;
     struct load_job job = { .plan = p, .base = w->block.ptr, .opt = opt };
-    if (!rc)
-        rc = fill(&job, e);
+    rc = fill(&job, e);
     if (rc) {
         weights_close(&w);
         return rc;
     }
-    write_all_down(w, p);
     w->loaded = (struct load_facts){ job.total_bytes, clock_seconds() - begin, mem_peak_rss() };
     *out = w;
     return 0;

@@ -60,6 +60,9 @@ struct weights_options {
  * A NaN or infinite scale or norm is ERR_FORMAT. Gives *out; ended by weights_close before the device. */
 int  weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
                   struct err *e);
+/* The first half of weights_load: memory for everything that the plan puts into d's memory, zero, and every record
+ * pointing at its place. For weights that come from elsewhere (load/synth.h). */
+int  weights_reserve(struct weights **out, const struct plan *p, struct device *d, struct err *e);
 void weights_close(struct weights **w);
 
 #endif
