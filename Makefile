@@ -7,7 +7,7 @@ BUILD ?= build$(if $(SAN),-$(SAN))
 PREFIX ?= /usr/local
 V     ?= 0
 Q     := $(if $(filter 1,$(V)),,@)
-ARCH  := $(shell $(CC) -dumpmachine | cut -d- -f1)
+ARCH  := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null || uname -m)))
 CUDA  ?= $(if $(shell command -v nvcc 2>/dev/null),1,0)
 
 WARN   := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
