@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { NONE = -1, MAX_COMPARED = 64, MAX_USES = 1 << 30, MAX_COMING = 1024 };
+enum { NONE = -1, MAX_COMPARED = 64, MAX_USES = 1 << 30, MAX_COMING = 1024, FRESH_STEPS = 16 };
 
 enum slot_state { SLOT_FREE, SLOT_LOADING, SLOT_READY, SLOT_FAILED };
 
@@ -24,7 +24,8 @@ struct slot {
     int layer, expert;
     enum slot_state state;
     int pins;
-    bool cold;      /* goes to the front of the list when it is unpinned */
+    bool cold;      /* one of a stream: the next to be evicted, unless it is pinned again */
+    bool ahead;     /* read ahead and not asked for yet */
     uint64_t step;  /* of the last use; 0: cold */
     int prev, next; /* in the list; both NONE and not `listed`: not in it */
     bool listed;
@@ -39,6 +40,7 @@ struct expert_cache {
     int coming, max_coming; /* experts on their way from disk */
     int32_t *index;         /* [n_layer][n_expert] slot or NONE */
     uint32_t *uses;         /* [n_layer][n_expert] how often pinned; outlives the slot */
+    int n_begun;            /* slots [n_begun, n_slot) were never used and are not in the list */
     int first, last;        /* the list: next to be evicted .. most recently used */
     uint64_t step;
     struct expert_cache_stats stats;
@@ -77,8 +79,10 @@ static size_t entry_of(const struct expert_cache *c, const struct slot *s)
 }
 
 /* The slot to be given away: the least recently used; among those of the same step the least often used. */
-static int victim(const struct expert_cache *c)
+static int victim(struct expert_cache *c)
 {
+    if (c->n_begun < c->n_slot)
+        return c->n_begun++;
     int best = c->first;
     if (best == NONE || c->slot[best].state != SLOT_READY || c->slot[best].step == 0)
         return best;
@@ -96,6 +100,7 @@ static void forget(struct expert_cache *c, struct slot *s)
     if (s->state != SLOT_FREE)
         c->index[entry_of(c, s)] = NONE;
     s->state = SLOT_FREE;
+    s->step = 0;
 }
 
 /* ---- opening ---- */
@@ -130,8 +135,6 @@ int expert_cache_open(struct expert_cache **out, const struct expert_cache_optio
     }
     for (size_t i = 0; i < n_expert; i++)
         c->index[i] = NONE;
-    for (int i = 0; i < c->n_slot; i++)
-        link_slot(c, i, false);
     *out = c;
     return 0;
 }
@@ -172,14 +175,12 @@ static int pin_hit(struct expert_cache *c, int i, enum cache_use use)
     struct slot *s = &c->slot[i];
     unlink_slot(c, i);
     s->pins++;
-    if (use != CACHE_AHEAD) {
-        s->step = s->cold ? 0 : c->step;
-        c->stats.hits++;
-    }
-    if (use == CACHE_KEEP) {
-        s->cold = false;
-        s->step = c->step;
-    }
+    if (use == CACHE_AHEAD)
+        return i;
+    c->stats.hits++;
+    s->cold = s->ahead && use == CACHE_STREAM; /* asked for again: no longer one that passes by */
+    s->ahead = false;
+    s->step = s->cold ? 0 : c->step;
     return i;
 }
 
@@ -197,6 +198,7 @@ static int pin_miss(struct expert_cache *c, int layer, int32_t id, enum cache_us
     s->state = SLOT_LOADING;
     s->pins = 1;
     s->cold = use != CACHE_KEEP;
+    s->ahead = use == CACHE_AHEAD;
     s->step = s->cold ? 0 : c->step;
     c->index[entry(c, layer, id)] = i;
     *(use == CACHE_AHEAD ? &c->stats.ahead : &c->stats.misses) += 1;
@@ -223,6 +225,15 @@ int expert_cache_pin(struct expert_cache *c, int layer, const int32_t *ids, int 
     return done;
 }
 
+/* Whether all that is kept was used lately: then a stream has no business in the cache. */
+static bool all_fresh(const struct expert_cache *c)
+{
+    int i = c->first, n = 0;
+    while (i != NONE && c->slot[i].step == 0 && n++ < MAX_COMPARED)
+        i = c->slot[i].next;
+    return i == NONE || c->slot[i].step == 0 || c->step - c->slot[i].step <= FRESH_STEPS;
+}
+
 /* A slot that nobody holds goes back to the list: behind the recently used, or to be given away next. */
 static void release(struct expert_cache *c, int i)
 {
@@ -231,6 +242,10 @@ static void release(struct expert_cache *c, int i)
         return;
     if (s->state == SLOT_FAILED)
         forget(c, s);
+    if (s->cold && !s->ahead && !all_fresh(c)) {
+        s->cold = false;
+        s->step = c->step;
+    }
     link_slot(c, i, s->cold || s->state == SLOT_FREE);
 }
 
@@ -261,7 +276,7 @@ void expert_cache_drop_pins(struct expert_cache *c)
     int rc;
     while (take_arrival(c, true, &rc, NULL))
         ;
-    for (int i = 0; i < c->n_slot; i++) {
+    for (int i = 0; i < c->n_begun; i++) {
         if (c->slot[i].listed)
             continue;
         c->slot[i].pins = 0;

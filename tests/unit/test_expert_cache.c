@@ -60,15 +60,21 @@ static void wait_for(const struct expert_files *f, struct expert_cache *c, int l
         assert_int_equal(expert_cache_poll(c, true, &e), 0);
 }
 
+static void use_again(const struct expert_files *f, struct expert_cache *c, int layer, const int32_t *ids,
+                      int n, enum cache_use how)
+{
+    assert_int_equal(expert_cache_pin(c, layer, ids, n, how), n);
+    for (int i = 0; i < n; i++)
+        wait_for(f, c, layer, ids[i]);
+    expert_cache_unpin(c, layer, ids, n);
+}
+
 /* One token that uses these experts of a layer. */
 static void use(const struct expert_files *f, struct expert_cache *c, int layer, const int32_t *ids, int n,
                 enum cache_use how)
 {
     expert_cache_step(c);
-    assert_int_equal(expert_cache_pin(c, layer, ids, n, how), n);
-    for (int i = 0; i < n; i++)
-        wait_for(f, c, layer, ids[i]);
-    expert_cache_unpin(c, layer, ids, n);
+    use_again(f, c, layer, ids, n, how);
 }
 
 static void use1(const struct expert_files *f, struct expert_cache *c, int layer, int32_t id,
@@ -145,7 +151,7 @@ static void a_stream_does_not_flush(void **state)
         use1(f, c, 0, x, CACHE_KEEP);
     for (int layer = 1; layer < N_LAYER; layer++)
         for (int32_t x = 0; x < N_EXPERT; x++)
-            use1(f, c, layer, x, CACHE_STREAM);
+            use_again(f, c, layer, &x, 1, CACHE_STREAM);
     for (int32_t x = 1; x < 6; x++)
         assert_true(expert_cache_has(c, 0, x));
     use1(f, c, 0, 0, CACHE_KEEP);
@@ -162,6 +168,27 @@ static void a_stream_does_not_flush(void **state)
     assert_int_equal(expert_cache_stats(c).ahead, 1);
     use1(f, c, 4, 4, CACHE_STREAM);
     assert_false(expert_cache_has(c, 4, 3));
+    expert_cache_close(&c);
+}
+
+/* A cache smaller than what one token uses keeps a part of it, where the least recently used would always be
+ * what comes next; and what is not used any more leaves all the same. */
+static void a_small_cache_keeps_a_part(void **state)
+{
+    const struct expert_files *f = *state;
+    struct expert_cache *c = open_cache(f, 10, NULL);
+    for (int token = 0; token < 10; token++) {
+        expert_cache_step(c);
+        for (int32_t x = 0; x < N_EXPERT; x++)
+            use_again(f, c, 0, &x, 1, CACHE_STREAM);
+    }
+    assert_in_range(expert_cache_stats(c).hits, 9 * 8, 9 * 10);
+    for (int token = 0; token < 40; token++)
+        use1(f, c, 1 + token % 2, token % 5, CACHE_STREAM);
+    int held = 0;
+    for (int32_t x = 0; x < 5; x++)
+        held += expert_cache_has(c, 1, x) + expert_cache_has(c, 2, x);
+    assert_true(held >= 8);
     expert_cache_close(&c);
 }
 
@@ -225,6 +252,7 @@ int main(void)
         cmocka_unit_test(among_equals_the_least_used_leaves),
         cmocka_unit_test(what_is_held_stays),
         cmocka_unit_test(a_stream_does_not_flush),
+        cmocka_unit_test(a_small_cache_keeps_a_part),
         cmocka_unit_test(random_use),
         cmocka_unit_test(a_failed_read_leaves_a_free_slot),
     };
