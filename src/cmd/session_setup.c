@@ -207,7 +207,8 @@ static int open_session(struct setup *s, struct err *e)
     struct engine_options opt = { .max_batch = o->batch,
                                   .max_sessions = o->sessions,
                                   .max_ctx = o->ctx,
-                                  .max_logits = o->logits };
+                                  .max_logits = o->logits,
+                                  .expert_slots = s->plan->cache_slots };
     int rc = engine_open(&s->engine, s->weights, s->device, &opt, e);
     return rc ? rc : session_open(&s->session, s->engine, &(struct session_options){ .kv_type = o->kv_type }, e);
 }

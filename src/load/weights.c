@@ -295,6 +295,8 @@ int weights_load(struct weights **out, const struct plan *p, struct device *d, c
         return rc;
     struct load_job job = { .plan = p, .base = w->block.ptr, .opt = opt };
     rc = fill(&job, e);
+    if (!rc && p->experts_on_disk && !p->pack)
+        rc = expert_source_open(&w->disk, p, NULL, NULL, e);
     if (rc) {
         weights_close(&w);
         return rc;
@@ -311,6 +313,7 @@ void weights_close(struct weights **wp)
     if (!w)
         return;
     w->device->ops->free(w->device, &w->block);
+    expert_source_close(&w->disk);
     free(w->layer);
     free(w->experts);
     free(w);

@@ -41,7 +41,7 @@ struct weights {
     struct mtp_weights mtp;
     uint64_t     n_weights;         /* parameters, MTP included */
     size_t       bytes;             /* all of the above in the device's memory */
-    const struct expert_source *disk; /* routed experts lie there, and moe.expert is NULL; NULL: they are in memory */
+    struct expert_source *disk;     /* routed experts lie there, and moe.expert is empty; NULL: they are in memory */
     struct load_facts loaded;
     /* private: what to free */
     struct device *device;

@@ -238,10 +238,43 @@ static void failing_reads_are_errors(void **state)
     disk_weights_close(&disk);
 }
 
+/* What plan and loader make of a budget too small for the experts: same bits, and slots as large as planned.
+ */
+static void a_planned_model(void **state)
+{
+    struct rig *r = *state;
+    static struct logits want, got;
+    struct expert_cache_stats stats;
+    for (int i = 0; i < N_MODELS; i++) {
+        struct err e = { 0 };
+        struct plan *all, *p;
+        struct weights *w;
+        struct machine here = { .here = true };
+        struct plan_options opt = { .threads = 2, .ctx = 2 * N, .batch = MAX_BATCH };
+        struct weights_options load = { .threads = r->threads };
+        assert_int_equal(plan_build(&all, r->model[i], &here, &opt, &e), 0);
+        assert_false(all->experts_on_disk);
+        opt.ram_budget = all->minimum_ram_bytes;
+        assert_int_equal(plan_build(&p, r->model[i], &here, &opt, &e), 0);
+        assert_true(p->fits && p->experts_on_disk && !p->pack);
+        assert_int_equal(weights_load(&w, p, r->device[0], &load, &e), 0);
+        run_with(r, 0, r->weights[i][0], 0, NULL, MAX_BATCH, &want, &stats);
+        run_with(r, 0, w, p->cache_slots, NULL, MAX_BATCH, &got, &stats);
+        assert_memory_equal(&want, &got, sizeof want);
+        assert_true(stats.misses > 0);
+        assert_int_equal(stats.slots, p->cache_slots);
+        assert_int_equal(stats.slot_bytes, p->expert_bytes);
+        weights_close(&w);
+        plan_close(&p);
+        plan_close(&all);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_placement_gives_the_same_bits),
+        cmocka_unit_test(a_planned_model),
         cmocka_unit_test(order_of_arrival_does_not_show),
         cmocka_unit_test(failing_reads_are_errors),
     };
