@@ -148,8 +148,23 @@ static double rate(int n, double seconds)
     return seconds > 0 ? n / seconds : 0;
 }
 
+/* Only when experts live on disk. */
+static void print_expert_stats(const struct expert_cache_stats *c, int n_tokens)
+{
+    if (c->slots == 0)
+        return;
+    fprintf(stderr,
+            "experts   %.1f %% of %llu found in memory; %.1f MiB read (%.1f per token), %.2f s waited\n",
+            100 * (double)c->hits / (double)(c->pinned ? c->pinned : 1), (unsigned long long)c->pinned,
+            (double)c->bytes / (1 << 20), (double)c->bytes / (1 << 20) / n_tokens, c->stall_seconds);
+    fprintf(stderr, "          %d slots of %.1f MiB; files are read %s, by %s\n", c->slots,
+            (double)c->slot_bytes / (1 << 20), c->direct ? "past the page cache" : "through the page cache",
+            c->ring ? "io_uring" : "threads");
+}
+
 static void print_stats(const struct answer *x, const struct setup *s)
 {
+    struct expert_cache_stats experts = engine_expert_stats(s->engine);
     const struct sampler_options *o = &s->sampling;
     fprintf(stderr, "prompt    %7d tokens  %9.1f tokens/s\n", x->n_prompt,
             rate(x->n_prompt, x->prompt_seconds));
@@ -159,6 +174,7 @@ static void print_stats(const struct answer *x, const struct setup *s)
             x->first_token_seconds);
     fprintf(stderr, "memory    %.1f MiB at most, %.1f of them weights\n", (double)mem_peak_rss() / (1 << 20),
             (double)s->weights->bytes / (1 << 20));
+    print_expert_stats(&experts, x->n_prompt + x->n_answer);
     fprintf(stderr, "sampling  temperature %g, top-k %d, top-p %g, min-p %g, seed %llu\n",
             (double)o->temperature, o->top_k, (double)o->top_p, (double)o->min_p,
             (unsigned long long)o->seed);

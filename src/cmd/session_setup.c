@@ -147,7 +147,7 @@ int setup_plan(struct setup *s, const struct args *a, const struct setup_limits 
     opt.batch = l->batch ? l->batch : opt.batch;
     opt.logits = l->max_logits;
     opt.threads = opt.threads ? opt.threads : threads_default();
-    opt.no_disk = true; /* experts are computed from RAM only */
+    opt.no_pack = true; /* experts stay on disk only where their stored form can be used in place */
     rc = plan_build(&s->plan, s->model, &machine, &opt, e);
     return rc ? rc : plan_refuse(s->plan, e);
 }
