@@ -178,6 +178,8 @@ static void decide(struct plan *p, const struct plan_sums *sums)
 {
     const struct choice c = range_of(p, sums);
     bool disk = disk_possible(p, sums);
+    bool pack_asked = p->n_experts && !p->asked.no_disk && !p->asked.no_pack && sums->pack;
+    p->pack_too_large = pack_asked && sums->extents_bytes > p->machine.disk_free ? sums->extents_bytes : 0;
     p->pack = sums->pack;
     p->expert_bytes = sums->slot_bytes;
     p->experts_on_disk = disk;

@@ -87,6 +87,7 @@ struct plan {
     size_t peak_load_bytes;      /* RAM at most while loading */
     size_t minimum_ram_bytes;    /* least RAM with which this model runs with these options */
     size_t disk_bytes;           /* pack file to be written; 0: none */
+    size_t pack_too_large;       /* bytes of the pack that would help but that the drive has no room for; 0: none */
     bool   fits;
     /* expectation; 0: unknown because the machine was not measured */
     double   decode_tps, prefill_tps;

@@ -4,13 +4,19 @@
  */
 #include "plan/plan_private.h"
 
-/* Shares of the measured rates that the cpu device reaches in whole passes. */
-static const double ram_share = 0.80;        /* of the read bandwidth, products of one row with all weights */
-static const double drive_share = 0.90;      /* of direct reads at the best depth */
-static const double decode_arithmetic = 0.25; /* of int8 products: one row leaves unpacking with nothing to share it */
-static const double prefill_arithmetic = 0.50;
-static const double layer_seconds = 20e-6;   /* starting and ending the jobs of one layer */
-enum { TYPICAL_POSITION = 1024 };            /* the KV cache that a generated token reads */
+/* Shares of doctor's rates that whole passes reach, measured on 2 cores with AVX-512, one thread: generation with q8_0
+ * (97 % of what these constants say), prompts of 3,400 tokens with q8_0, q4_k_m and bf16. The machine
+ * was not idle. */
+static const double ram_share = 0.80;   /* of the read bandwidth: one row times all weights */
+static const double drive_share = 0.90; /* of direct reads at the best depth; not measured yet */
+struct arithmetic_share {
+    double int8, f32; /* of the rates of each kind of product */
+};
+static const struct arithmetic_share prefill_share = { 0.22, 0.45 };
+/* One row leaves unpacking with nothing to share it. A guess: RAM limited every run so far. */
+static const struct arithmetic_share decode_share = { 0.25, 0.25 };
+static const double layer_seconds = 20e-6; /* starting and ending the jobs of one layer */
+enum { TYPICAL_POSITION = 1024 };         /* the KV cache that a generated token reads */
 
 struct work { /* of one token, MTP not counted */
     double dense_bytes, expert_bytes; /* expert_bytes: of its top_k experts in every layer */
@@ -68,21 +74,34 @@ static double ram_rate(const struct plan *p)
 }
 
 /* Seconds of arithmetic at a share of the measured rates; 0: unknown. */
-static double arithmetic(const struct plan *p, const struct work *w, double share)
+static double arithmetic(const struct plan *p, const struct work *w, const struct arithmetic_share *share)
 {
     const struct machine *m = &p->machine;
     double all = m->usable_cores > 0 ? m->usable_cores : 1, cores = p->opt.threads < all ? p->opt.threads / all : 1;
     if ((w->int8 > 0 && m->int8_gmacs <= 0) || (w->f32 > 0 && m->f32_gmacs <= 0))
         return 0;
-    double int8 = w->int8 > 0 ? w->int8 / (1e9 * m->int8_gmacs) : 0, f32 = w->f32 > 0 ? w->f32 / (1e9 * m->f32_gmacs) : 0;
-    return (int8 + f32) / (share * cores);
+    double int8 = w->int8 > 0 ? w->int8 / (1e9 * m->int8_gmacs * share->int8) : 0;
+    double f32 = w->f32 > 0 ? w->f32 / (1e9 * m->f32_gmacs * share->f32) : 0;
+    return (int8 + f32) / cores;
+}
+
+/* What was measured with two sizes of reads, for an expert of this size. */
+static double by_size(double small, double large, size_t bytes)
+{
+    double t = ((double)bytes - MACHINE_SMALL_EXPERT_BYTES) / (MACHINE_EXPERT_BYTES - MACHINE_SMALL_EXPERT_BYTES);
+    if (small <= 0)
+        return large;
+    return t <= 0 ? small : t >= 1 ? large : small + t * (large - small);
 }
 
 /* Seconds in which n bytes of whole experts come from the drive in so many layers; their reads of one layer are in
  * flight together, so that a layer waits at least for one of them. */
-static double drive_seconds(const struct machine *m, double bytes, double layers)
+static double drive_seconds(const struct plan *p, double bytes, double layers)
 {
-    double at_least = bytes > 0 ? layers * m->disk_latency_us * 1e-6 : 0, t = bytes / (drive_share * 1e9 * m->disk_gbs);
+    const struct machine *m = &p->machine;
+    double gbs = by_size(m->disk_small_gbs, m->disk_gbs, p->expert_bytes);
+    double latency = 1e-6 * by_size(m->disk_small_latency_us, m->disk_latency_us, p->expert_bytes);
+    double t = bytes / (drive_share * 1e9 * gbs), at_least = bytes > 0 ? layers * latency : 0;
     return t > at_least ? t : at_least;
 }
 
@@ -108,7 +127,7 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
     const struct machine *m = &p->machine;
     double sessions = p->opt.sessions, kv = (double)p->kv_bytes / sessions, state = (double)p->state_bytes / sessions;
     double seen = p->opt.ctx > TYPICAL_POSITION ? (double)TYPICAL_POSITION / p->opt.ctx : 1, layers = moe_layers(s);
-    struct seconds t = { .arithmetic = arithmetic(p, w, decode_arithmetic), .starting = s->n_layer * layer_seconds };
+    struct seconds t = { .arithmetic = arithmetic(p, w, &decode_share), .starting = s->n_layer * layer_seconds };
     t.ram = (w->dense_bytes + w->expert_bytes + kv * seen + 2 * state) / (ram_share * ram);
     if (p->experts_on_disk) {
         double misses = 1 - p->hit_rate, all_hit = 1;
@@ -116,7 +135,7 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
             all_hit *= p->hit_rate;
         if (misses > 0 && m->disk_gbs <= 0)
             return;
-        double missed = misses > 0 ? drive_seconds(m, misses * w->expert_bytes, layers * (1 - all_hit)) : 0;
+        double missed = misses > 0 ? drive_seconds(p, misses * w->expert_bytes, layers * (1 - all_hit)) : 0;
         /* The dense part of a layer must wait for its experts; only experts that are there are computed meanwhile. */
         t.drive = missed > 0 ? missed + w->dense_bytes / (ram_share * ram) : 0;
     }
@@ -130,7 +149,7 @@ static void expect_prefill(struct plan *p, const struct work *w, double ram)
     for (int i = 0; i < p->opt.batch && s->n_expert; i++)
         unused *= 1 - (double)s->top_k / s->n_expert;
     double experts = s->n_expert ? (1 - unused) * w->expert_bytes * s->n_expert / s->top_k : 0;
-    struct seconds t = { .arithmetic = batch * arithmetic(p, w, prefill_arithmetic),
+    struct seconds t = { .arithmetic = batch * arithmetic(p, w, &prefill_share),
                          .starting = s->n_layer * layer_seconds };
     t.ram = (w->dense_bytes + experts) / (ram_share * ram);
     if (p->experts_on_disk) {
@@ -138,7 +157,7 @@ static void expect_prefill(struct plan *p, const struct work *w, double ram)
         bool all = (uint64_t)p->cache_slots >= p->n_experts;
         if (!all && p->machine.disk_gbs <= 0)
             return;
-        t.drive = all ? 0 : drive_seconds(&p->machine, experts, moe_layers(s));
+        t.drive = all ? 0 : drive_seconds(p, experts, moe_layers(s));
     }
     if (t.arithmetic > 0)
         p->prefill_tps = batch / longest(&t, &p->prefill_limit);

@@ -93,7 +93,7 @@ static void print_memory(FILE *to, const struct plan *p)
     if (p->disk_bytes) {
         fprintf(to, "\ndrive\n");
         snprintf(note, sizeof note, "%s free", size_text(size, p->machine.disk_free));
-        print_bytes(to, "packed experts, to be written", p->disk_bytes, note);
+        print_bytes(to, "packed experts, to be written", p->disk_bytes, p->machine.here ? note : "");
     }
 }
 
@@ -127,17 +127,22 @@ static void print_reasons(FILE *to, const struct plan *p)
     int train = p->model->shape.n_ctx_train, ctx = p->opt.ctx;
     char size[SIZE_TEXT];
     fprintf(to, "\nwhy\n");
-    fprintf(to, "  formats     %s\n", p->asked.mix ? "--type" : "as stored; --type quantizes while loading");
+    fprintf(to, "  formats     %s%s\n", p->asked.mix ? "--type " : "",
+            p->asked.mix ? mix_name(p->asked.mix) : "as stored; --type quantizes while loading");
     fprintf(to, "  context     %d: %s\n", ctx,
             p->asked.ctx               ? "--ctx"
+            : !p->fits                ? "the least that was tried"
             : ctx == PLAN_CTX_DEFAULT ? "the default; --ctx N allows more"
             : ctx == train            ? "what the model was trained on"
                                       : "what fits; --ctx N asks for more, at the cost of something else");
     fprintf(to, "  batch       %d: %s\n", p->opt.batch,
             p->asked.batch                       ? "--batch"
+            : !p->fits                           ? "the least that was tried"
             : p->opt.batch == PLAN_BATCH_DEFAULT ? "the default"
                                                  : "what fits");
-    if (p->n_experts && !p->experts_on_disk)
+    if (p->n_experts && !p->experts_on_disk && p->pack_too_large && !p->fits)
+        fprintf(to, "  experts     in RAM: the drive has no room for %s of them\n", size_text(size, p->pack_too_large));
+    else if (p->n_experts && !p->experts_on_disk)
         fprintf(to, "  experts     in RAM: %s\n", p->fits ? "all of them fit" : "they may not stay on the drive");
     if (p->experts_on_disk)
         fprintf(to, "  experts     on disk: they need %s of RAM otherwise; what is free above the rest caches them\n",

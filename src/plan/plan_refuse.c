@@ -73,6 +73,11 @@ int plan_refuse(const struct plan *p, struct err *e)
         snprintf(text, sizeof text, "--ram %zuM", (p->minimum_ram_bytes >> 20) + 1);
         suggest(list, sizeof list, text);
     }
+    if (p->pack_too_large) {
+        snprintf(text, sizeof text, "free %s on the drive, for experts that stay there",
+                 size_text(have, p->pack_too_large));
+        suggest(list, sizeof list, text);
+    }
     suggest_shorter(p, list, sizeof list);
     suggest_type(p, list, sizeof list);
     snprintf(text, sizeof text, "%s machine with %s of free RAM", *list ? "a" : "use a", need);

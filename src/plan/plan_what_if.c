@@ -95,8 +95,8 @@ static int try_types(const struct plan *p, struct plan_changes *c, struct err *e
         differences(p, v, change, sizeof change);
         snprintf(what, sizeof what, "--type %s, %s of RAM", mix_name(mixes[i]), size_text(size, v->total_bytes));
         /* Another format is worth a line when it decides whether or where the model fits, or makes it faster. */
-        bool better = p->fits ? v->fits && (p->experts_on_disk > v->experts_on_disk || v->decode_tps > p->decode_tps ||
-                                            cached(v) > cached(p))
+        bool better = p->fits ? v->fits && (p->experts_on_disk > v->experts_on_disk || v->decode_tps > 1.05 * p->decode_tps ||
+                                            cached(v) >= cached(p) + 1)
                               : v->fits;
         if (better)
             add_line(c, what, change);

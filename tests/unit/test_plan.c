@@ -287,6 +287,7 @@ static void experts_on_disk_have_places(void **state)
     machine.disk_free = room - 1;
     p = plan_for(m, &machine, &opt);
     assert_false(p->fits);
+    assert_int_equal(p->pack_too_large, room);
     plan_close(&p);
     opt.no_pack = true;
     machine.disk_free = room;
