@@ -5,6 +5,6 @@ all=$(text)
 for ram in 23M 26M 30M; do
     some=$(text --ram $ram --stats 2>err)
     [ "$some" = "$all" ] && echo "$ram: the same text"
-    grep -q '^experts .* found in RAM' err && echo "$ram: experts were read"
+    grep -q '^experts .* found in memory' err && echo "$ram: experts were read"
 done
 text --ram 10M 2>&1 | sed 's|/.*/models/|models/|; s/[0-9.]* MiB/N MiB/; s/--ram [0-9]*M/--ram N/; s/with [0-9.]* MiB/with N MiB/'
