@@ -77,7 +77,8 @@ struct args args_defaults(void)
                           .presence_penalty = NAN,
                           .frequency_penalty = NAN,
                           .top_k = -1,
-                          .think = -1 };
+                          .think = -1,
+                          .generate = -1 };
 }
 
 /* ---- suggestions ---- */
@@ -123,6 +124,11 @@ const char *nearest_word(const char *word, const char *const *candidate, int n)
 
 /* ---- parsing ---- */
 
+static const char *dashes(const struct option *o)
+{
+    return o->name[1] ? "--" : "-";
+}
+
 static const struct option *find_option(const struct command *c, const char *name, size_t n)
 {
     for (int g = 0; g < 6 && c->group[g]; g++)
@@ -139,7 +145,8 @@ static int unknown_option(const struct command *c, const char *arg, struct err *
     int n = 0;
     for (int g = 0; g < 6 && c->group[g]; g++)
         for (const struct option *o = c->group[g]->option; o->name && n < 128; o++)
-            name[n++] = o->name;
+            if (o->name[1]) /* every word is near to a letter */
+                name[n++] = o->name;
     snprintf(word, sizeof word, "%.*s", (int)strcspn(arg, "="), arg);
     const char *near = nearest_word(word + strspn(word, "-"), name, n);
     err_set(e, ERR_USAGE, "%s has no option %s", c->name, word);
@@ -152,7 +159,7 @@ static int unknown_option(const struct command *c, const char *arg, struct err *
 
 static int bad_value(const struct option *o, const char *text, const char *want, struct err *e)
 {
-    err_set(e, ERR_USAGE, "--%s \"%s\": %s", o->name, text, want);
+    err_set(e, ERR_USAGE, "%s%s \"%s\": %s", dashes(o), o->name, text, want);
     return ERR_USAGE;
 }
 
@@ -262,11 +269,9 @@ static int store(struct args *a, const struct option *o, const char *text, struc
 /* One option at argv[*i]; moves *i on to its value when that is a word of its own. */
 static int parse_option(struct args *a, const struct command *c, int argc, char **argv, int *i, struct err *e)
 {
-    const char *arg = argv[*i], *name = arg + 2, *equals = strchr(name, '=');
-    const struct option *o = NULL;
-    if (arg[1] == '-')
-        o = find_option(c, name, equals ? (size_t)(equals - name) : strlen(name));
-    if (!o)
+    const char *arg = argv[*i], *name = arg + (arg[1] == '-' ? 2 : 1), *equals = strchr(name, '=');
+    const struct option *o = find_option(c, name, equals ? (size_t)(equals - name) : strlen(name));
+    if (!o || strlen(dashes(o)) != (size_t)(name - arg))
         return unknown_option(c, arg, e);
     if (o->kind == OPTION_FLAG) {
         if (equals)
@@ -276,8 +281,8 @@ static int parse_option(struct args *a, const struct command *c, int argc, char 
     if (equals)
         return store(a, o, equals + 1, e);
     if (*i + 1 >= argc) {
-        err_set(e, ERR_USAGE, "--%s needs a value", o->name);
-        err_hint(e, "--%s %s", o->name, o->argument);
+        err_set(e, ERR_USAGE, "%s%s needs a value", dashes(o), o->name);
+        err_hint(e, "%s%s %s", dashes(o), o->name, o->argument);
         return ERR_USAGE;
     }
     return store(a, o, argv[++*i], e);
@@ -320,7 +325,7 @@ void command_help(const struct command *c)
         printf("\n%s\n", c->group[g]->title);
         for (const struct option *o = c->group[g]->option; o->name; o++) {
             char left[48];
-            snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "",
+            snprintf(left, sizeof left, "%s%s%s%s", dashes(o), o->name, o->argument ? " " : "",
                      o->argument ? o->argument : "");
             printf("  %-22s %s\n", left, o->help);
         }

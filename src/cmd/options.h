@@ -3,7 +3,7 @@
  * rows, its help; parsing, range checks, suggestions and --help come from that. Every command fills the same
  * struct args, so that an option means the same everywhere.
  *
- * Forms: --opt value, --opt=value, -- ends options, "-" is an argument. Counts read 4096 and 32K (1024s).
+ * Forms: --opt value, --opt=value, -p value (names of one letter), -- ends options, "-" is an argument. Counts read 4096 and 32K (1024s).
  */
 #ifndef TONNE_CMD_OPTIONS_H
 #define TONNE_CMD_OPTIONS_H
@@ -41,6 +41,9 @@ struct args { /* strings are borrowed from argv; numbers not given keep args_def
     /* perplexity */
     const char *reference;
     int windows; /* 0: all */
+    /* bench: lists are numbers with commas between */
+    const char *like, *write, *plot, *prompt_list, *depth_list, *thread_list, *batch_list;
+    int layers, generate, runs, csv;
 };
 
 enum option_kind {
@@ -54,7 +57,7 @@ enum option_kind {
 };
 
 struct option {
-    const char *name;     /* without the dashes; NULL ends a table */
+    const char *name;     /* without the dashes: one for a single letter, else two; NULL ends a table */
     const char *argument; /* what help calls the value; NULL for flags */
     enum option_kind kind;
     size_t offset; /* of the field in struct args */
@@ -112,6 +115,6 @@ const char *nearest_word(const char *word, const char *const *candidate, int n);
 /* ---- the commands ---- */
 
 extern const struct command command_run, command_chat, command_inspect, command_perplexity, command_quantize,
-    command_plan, command_doctor;
+    command_plan, command_doctor, command_bench;
 
 #endif

@@ -152,7 +152,7 @@ int setup_plan(struct setup *s, const struct args *a, const struct setup_limits 
     return rc ? rc : plan_refuse(s->plan, e);
 }
 
-static int parse_isa(const char *name, enum cpu_isa *out, struct err *e)
+int setup_isa(const char *name, enum cpu_isa *out, struct err *e)
 {
     static const char *const names[] = { "plain", "avx2", "avx512" };
     static const enum cpu_isa isa[] = { CPU_ISA_PLAIN, CPU_ISA_AVX2, CPU_ISA_AVX512 };
@@ -216,7 +216,7 @@ static int open_session(struct setup *s, struct err *e)
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e)
 {
     struct device_cpu_options cpu = { .act = a->exact ? ACT_EXACT : ACT_INT8 };
-    int rc = parse_isa(a->cpu, &cpu.isa, e);
+    int rc = setup_isa(a->cpu, &cpu.isa, e);
     if (!rc && !s->plan)
         rc = setup_plan(s, a, l, e);
     if (!rc)

@@ -44,6 +44,9 @@ int setup_plan(struct setup *s, const struct args *a, const struct setup_limits 
  * started here, too. */
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e);
 
+/* --cpu: plain, avx2, avx512; NULL: the best there is. */
+int setup_isa(const char *name, enum cpu_isa *out, struct err *e);
+
 bool setup_is_eos(const struct setup *s, int32_t id);
 void setup_close(struct setup *s);
 

@@ -354,13 +354,20 @@ int synth_weights(struct weights **out, const struct plan *p, struct device *d,
     return 0;
 }
 
+/* Of 32 tokens, one begins somewhere new and eight return to where one of the last 64 was. */
+enum { WALK_KINDS = 32, WALK_JUMPS = 1, WALK_RETURNS = 9, WALK_BACK = 64, WALK_STEP = 5 };
+
 void synth_walk(int32_t *token, int n, int n_vocab, uint64_t seed)
 {
-    uint64_t stream = mix64(seed), at = mix64(stream) % (uint64_t)n_vocab;
+    uint64_t stream = mix64(seed);
     for (int i = 0; i < n; i++) {
-        uint64_t r = mix64(stream ^ mix64((uint64_t)i));
-        uint64_t step = r % 8 == 0 ? (r >> 8) % (uint64_t)n_vocab : 1 + (r >> 8) % (SYNTH_WALK / 4);
-        at = (at + step) % (uint64_t)n_vocab;
-        token[i] = (int32_t)at;
+        uint64_t r = mix64(stream ^ mix64((uint64_t)i)), kind = r % WALK_KINDS, more = r >> 8;
+        int64_t at = i ? token[i - 1] : 0;
+        if (i == 0 || kind < WALK_JUMPS)
+            at = (int64_t)(more % (uint64_t)n_vocab);
+        else if (kind < WALK_RETURNS && i > 1)
+            at = token[i - 1 - (int64_t)(more % (uint64_t)(i < WALK_BACK ? i : WALK_BACK))];
+        int64_t step = (int64_t)(more >> 20) % (2 * WALK_STEP + 1) - WALK_STEP;
+        token[i] = (int32_t)((at + step + n_vocab) % n_vocab);
     }
 }

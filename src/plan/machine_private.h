@@ -22,8 +22,7 @@ void machine_look_memory(struct machine *m, const char *root);
 /* Fills disk_free and disk_device of the drive of path or of its nearest existing parent. */
 void machine_look_drive(struct machine *m, const char *path);
 
-/* The steps of machine_measure; each adds its findings to *m. */
-int machine_measure_ram(struct machine *m, struct threads *t, struct err *e);
+/* The other steps of machine_measure; each adds its findings to *m. */
 void machine_measure_arithmetic(struct machine *m, struct threads *t);
 /* A drive that cannot be measured (no large file, no room, not writable) leaves disk_gbs 0; ERR_FILE when
  * path does not exist or reading failed. */

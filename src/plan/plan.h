@@ -120,6 +120,8 @@ double plan_hit_rate(double share);
 
 /* ---- for people and programs ---- */
 
+const char *plan_group_name(enum plan_group g); /* "shared expert" */
+
 enum { PLAN_SUMMARY = 200, PLAN_CHANGE = 120, PLAN_CHANGES = 6 };
 /* "1.2 of 16.0 GiB of RAM: ..." in one line into out[0..PLAN_SUMMARY); returns out. */
 const char *plan_summary(const struct plan *p, char *out);

@@ -28,7 +28,6 @@ void plan_expect(struct plan *p);
 
 /* ---- names for tables ---- */
 
-const char *plan_group_name(enum plan_group g);
 const char *tier_name(enum tier t);
 /* A rate with three digits, "11.2", "0.53", "11700", into out[PLAN_RATE]; returns out. */
 enum { PLAN_RATE = 24 };

@@ -242,10 +242,10 @@ static void test_walk(void **state)
     synth_walk(b, 1000, 5000, 2);
     for (int i = 0; i < 1000; i++) {
         assert_in_range(a[i], 0, 4999);
-        near += i > 0 && (a[i] - a[i - 1] + 5000) % 5000 <= SYNTH_WALK / 4;
+        near += i > 0 && (a[i] - a[i - 1] + 5000 + SYNTH_WALK / 4) % 5000 <= SYNTH_WALK / 2;
         same += a[i] == b[i];
     }
-    assert_in_range(near, 800, 950);
+    assert_in_range(near, 700, 900); /* the others begin elsewhere or return */
     assert_in_range(same, 0, 10);
 }
 

@@ -1,0 +1,1 @@
+$TONNE bench --like qwen3-31b

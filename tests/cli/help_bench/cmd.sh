@@ -1,0 +1,1 @@
+$TONNE bench --help
