@@ -233,19 +233,16 @@ static const float *row_scales(const struct convert_source *c, int64_t row)
     return c->plane + (is_fp8(c->row_type) ? row / FP8_TILE : row) * c->plane_per_row;
 }
 
-int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e)
+int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_rows, const void *stored, float *out,
+                        struct err *e)
 {
     const struct weight_source *s = &c->src;
     if (c->whole) {
         memcpy(out, c->whole + row * s->cols, (size_t)(n_rows * s->cols) * sizeof *out);
     } else {
         size_t row_bytes = qtype_row_bytes(s->type, s->cols);
-        int rc = tensor_read(c->m->dir, s->tensor, s->offset + (uint64_t)row * row_bytes, scratch,
-                             (uint64_t)n_rows * row_bytes, e);
-        if (rc)
-            return rc;
         for (int64_t r = 0; r < n_rows; r++) {
-            struct qmat one = { c->row_type, 1, s->cols, 0, (char *)scratch + (size_t)r * row_bytes,
+            struct qmat one = { c->row_type, 1, s->cols, 0, (const char *)stored + (size_t)r * row_bytes,
                                 row_scales(c, row + r) };
             qmat_decode(&one, 0, 1, out + r * s->cols);
         }
@@ -254,6 +251,22 @@ int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, fl
     if (!floats_finite(out, n_rows * s->cols))
         return bad_values(c, "a weight", e);
     return 0;
+}
+
+int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e)
+{
+    const struct weight_source *s = &c->src;
+    size_t row_bytes = c->whole ? 0 : qtype_row_bytes(s->type, s->cols);
+    int rc = c->whole ? 0 : tensor_read(c->m->dir, s->tensor, s->offset + (uint64_t)row * row_bytes, scratch,
+                                        (uint64_t)n_rows * row_bytes, e);
+    return rc ? rc : convert_stored_rows(c, row, n_rows, scratch, out, e);
+}
+
+int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst, struct err *e)
+{
+    const struct weight_source *s = &c->src;
+    memcpy(dst, stored, (size_t)n_rows * qtype_row_bytes(s->type, s->cols));
+    return weights_finite(s->type, dst, n_rows * s->cols) ? 0 : bad_values(c, "a weight or block scale", e);
 }
 
 int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e)

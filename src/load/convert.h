@@ -21,9 +21,16 @@ size_t convert_scratch_bytes(const struct weight_source *src, int64_t n_rows);
  * infinite is ERR_FORMAT. Thread-safe. */
 int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e);
 
+/* The same from the stored codes of these rows (convert_scratch_bytes of them, no alignment needed), which the caller
+ * has read. */
+int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_rows, const void *stored, float *out,
+                        struct err *e);
+
 /* Where the stored bytes are already what the target needs (plan_is_copy): reads the stored codes of these rows to dst,
  * checking the scales inside the blocks, */
 int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e);
+/* (or takes them from `stored`,) */
+int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst, struct err *e);
 /* and fills the whole scale plane (qtype_sizes); nothing for formats without one. */
 void convert_copy_plane(const struct convert_source *c, void *plane);
 

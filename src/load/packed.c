@@ -92,6 +92,11 @@ uint64_t packed_layout(struct packed_item *item, int n)
     return align_up(at, PACKED_PAGE);
 }
 
+static uint64_t file_length(const struct packed_item *item, int n)
+{
+    return n ? align_up(item[n - 1].at + item[n - 1].bytes, PACKED_PAGE) : PACKED_PAGE;
+}
+
 /* Index of each item's first checksum, one more for their number; malloc'ed. */
 static uint64_t *index_sums(const struct packed_item *item, int n)
 {
@@ -285,8 +290,7 @@ int packed_open(struct packed **out, const struct packed_options *opt, const str
         packed_close(&p);
         return 0;
     }
-    const struct packed_item *last = n ? &item[n - 1] : NULL;
-    const char *wrong = verify(p, key, last ? align_up(last->at + last->bytes, PACKED_PAGE) : PACKED_PAGE);
+    const char *wrong = verify(p, key, file_length(item, n));
     if (wrong) {
         packed_drop(&p, wrong);
         return 0;
@@ -317,9 +321,15 @@ int packed_read(const struct packed *p, int i, int piece, void *dst, struct err 
     return rc;
 }
 
-const char *packed_path(const struct packed *p)
+void packed_piece_at(const struct packed *p, int i, int piece, uint64_t *offset, size_t *bytes)
 {
-    return p->path;
+    *offset = p->item[i].at + (uint64_t)piece * PACKED_PIECE;
+    *bytes = piece_bytes(&p->item[i], piece);
+}
+
+struct tensor_file packed_file(const struct packed *p)
+{
+    return (struct tensor_file){ p->path, p->fd, file_length(p->item, p->n) };
 }
 
 /* ---- writing ---- */
@@ -349,7 +359,7 @@ static uint64_t region_of(const struct packed_item *it, int piece)
 
 static int prepare(struct packed_writer *w, const struct packed_options *opt, struct err *e)
 {
-    w->file_bytes = w->n ? align_up(w->item[w->n - 1].at + w->item[w->n - 1].bytes, PACKED_PAGE) : PACKED_PAGE;
+    w->file_bytes = file_length(w->item, w->n);
     w->path = packed_file_name(opt, &w->key);
     w->first = index_sums(w->item, w->n);
     w->sum = w->first ? calloc((size_t)w->first[w->n] + 1, sizeof *w->sum) : NULL;

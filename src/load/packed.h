@@ -4,7 +4,7 @@
  *
  * A pack belongs to a key made of the source files and of what each weight became, so nothing needs to be decided
  * when it is found: it is these very bytes or it is not used. It appears under its name when it is complete. Every
- * 16 MiB piece has a checksum, verified while it is read.
+ * 1 MiB piece of a weight has a checksum, verified while it is read.
  *
  * File: header, item table, checksums; from a multiple of 4096 on the weights, each at a multiple of 64 as codes, zeros
  * up to a multiple of 64, scale plane. The three matrices of an expert stand together in an extent of whole 4096-byte
@@ -15,9 +15,10 @@
 
 #include "base/log.h"
 #include "model/model.h"
+#include "plan/plan.h"
 #include "quant/qtype.h"
 
-enum { PACKED_ALIGN = 64, PACKED_PAGE = 4096, PACKED_PIECE = 16 << 20 };
+enum { PACKED_ALIGN = 64, PACKED_PAGE = 4096, PACKED_PIECE = PLAN_PIECE_BYTES };
 
 /* One weight; the caller fills in the first seven, packed_layout the rest. */
 struct packed_item {
@@ -70,8 +71,10 @@ int packed_read(const struct packed *p, int i, int piece, void *dst, struct err 
 bool packed_piece_is(const struct packed *p, int i, int piece, const void *bytes);
 /* Removes the file and says so; ends p. */
 void packed_drop(struct packed **p, const char *why);
-/* The file, for experts that are read one by one; valid until packed_close. */
-const char *packed_path(const struct packed *p);
+/* Where a piece lies in the file. */
+void packed_piece_at(const struct packed *p, int i, int piece, uint64_t *offset, size_t *bytes);
+/* The file, open; for reading it otherwise. Path and fd are valid until packed_close. */
+struct tensor_file packed_file(const struct packed *p);
 
 /* ---- writing ---- */
 

@@ -349,7 +349,7 @@ int synth_weights(struct weights **out, const struct plan *p, struct device *d,
         weights_close(&w);
         return rc;
     }
-    w->loaded = (struct load_facts){ 0, clock_seconds() - begin, mem_peak_rss() };
+    w->loaded = (struct load_facts){ .seconds = clock_seconds() - begin, .peak_rss = mem_peak_rss() };
     *out = w;
     return 0;
 }

@@ -1,38 +1,15 @@
 /*
- * weights.c: see weights.h. The plan says which weight goes where in one block of the device's memory; all threads
- * fill it, a panel of rows at a time: read, decode, transform, encode. Memory beyond the result is what the plan calls
- * staging: one panel, its stored form and a scale plane per thread.
+ * weights.c: see weights.h. The plan says which weight goes where in one block of the device's memory; fill.c brings
+ * them there, from a packed file when a valid one is there, else from the model's files, keeping the result as one.
  */
 #include "load/weights.h"
 
-#include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/checked.h"
 #include "base/clock.h"
-#include "load/convert.h"
-
-struct task { /* rows [row, row + n_rows) of an item */
-    int     item;
-    int64_t row, n_rows;
-};
-
-struct load_job {
-    const struct plan *plan;
-    struct task *task;
-    int64_t      n_task;
-    char        *base;
-    struct mem   staging;
-    size_t       staging_bytes; /* of each thread */
-    const struct weights_options *opt;
-    uint64_t     total_bytes;
-    _Atomic uint64_t done_bytes;
-    _Atomic int  failed;     /* the first error code */
-    struct err   err;        /* written by the thread that set failed */
-    double       last_report; /* thread 0 only */
-};
+#include "load/fill.h"
 
 /* ---- where results are written down ---- */
 
@@ -107,151 +84,163 @@ static void write_all_down(struct weights *w, const struct plan *p)
         w->head = w->embed;
 }
 
-/* ---- filling, all threads ---- */
+/* ---- the packed file ---- */
 
-static uint64_t stored_row_bytes(const struct weight_source *src)
-{
-    return src->blocks_cross_rows ? (uint64_t)src->cols / 2 : qtype_row_bytes(src->type, src->cols);
-}
-
-/* Rows of one task: a panel, or all where scales depend on all rows. */
-static int64_t task_rows(const struct plan_item *it)
-{
-    return qtype_needs_absmax(it->target) ? it->src.rows : plan_panel_rows(it->src.rows, it->src.cols);
-}
-
-static int make_tasks(struct load_job *job, struct err *e)
-{
-    const struct plan *p = job->plan;
-    for (int pass = 0; pass < 2; pass++) {
-        int64_t n = 0;
-        for (int i = 0; i < p->n_item; i++) {
-            const struct plan_item *it = &p->item[i];
-            int64_t rows = task_rows(it);
-            for (int64_t r = 0; r < it->src.rows && it->tier == TIER_RAM; r += rows, n++)
-                if (pass)
-                    job->task[n] = (struct task){ i, r, rows < it->src.rows - r ? rows : it->src.rows - r };
-        }
-        job->n_task = n;
-        if (!pass && !(job->task = calloc((size_t)n, sizeof *job->task)))
-            return err_set(e, ERR_MEMORY, "no memory for %lld loading tasks", (long long)n);
-    }
-    for (int i = 0; i < p->n_item; i++)
-        if (p->item[i].tier == TIER_RAM)
-            job->total_bytes += (uint64_t)p->item[i].src.rows * stored_row_bytes(&p->item[i].src);
-    return 0;
-}
-
-struct thread_buffers {
-    float *panel, *absmax;
-    void  *scratch;
+struct pack_work {
+    const struct plan            *p;
+    const struct weights_options *opt;
+    struct packed_item           *item; /* [p->n_item]; NULL: no packed file is wanted */
+    struct packed_key             key;
+    struct packed_writer         *writer;
 };
 
-/* A thread's share of the staging memory. */
-static struct thread_buffers buffers_of(const struct load_job *job, int thread)
+static void say(const struct pack_work *k, const char *what, const struct err *why)
 {
-    const struct plan_staging *s = &job->plan->staging;
-    if (job->staging_bytes == 0)
-        return (struct thread_buffers){ 0 }; /* everything is copied as it is */
-    char *at = (char *)job->staging.ptr + (size_t)thread * job->staging_bytes;
-    char *absmax = at + align_up(s->panel, PLAN_ALIGN);
-    return (struct thread_buffers){ (float *)at, (float *)absmax, absmax + align_up(s->absmax, PLAN_ALIGN) };
+    char line[sizeof why->what + sizeof why->where + 100];
+    if (!k->opt->pack->say)
+        return;
+    snprintf(line, sizeof line, "%s: %s%s%s", what, why->what, why->where[0] ? ", " : "", why->where);
+    k->opt->pack->say(k->opt->pack->say_user, line);
 }
 
-static int convert_task(const struct load_job *job, const struct task *t, const struct convert_source *c,
-                        const struct thread_buffers *b, struct err *e)
+/* Reading it back must be less work than making the weights again: they were quantized, not only copied or widened. */
+static bool is_worth_keeping(const struct plan *p)
 {
-    const struct plan_item *it = &job->plan->item[t->item];
-    struct qmat_encoder enc = { it->target, it->src.rows, it->src.cols, job->base + it->data_at,
-                                job->base + it->scale_at, b->absmax };
-    int64_t step = plan_panel_rows(it->src.rows, it->src.cols);
-    for (int64_t r = t->row; r < t->row + t->n_rows; r += step) {
-        int64_t n = t->row + t->n_rows - r < step ? t->row + t->n_rows - r : step;
-        int rc = convert_rows(c, r, n, b->panel, b->scratch, e);
-        if (rc)
-            return rc;
-        qmat_encode(&enc, r, n, b->panel);
+    uint64_t stored = 0, result = 0;
+    for (int i = 0; i < p->n_item; i++) {
+        const struct plan_item *it = &p->item[i];
+        if (plan_is_copy(&it->src, it->target) || plan_is_vector(it->role))
+            continue;
+        stored += (uint64_t)it->src.rows * qtype_row_bytes(it->src.type, it->src.cols);
+        result += it->data_bytes + it->scale_bytes;
     }
-    if (qtype_needs_absmax(it->target))
-        qmat_encode_finish(&enc);
+    return result < stored;
+}
+
+/* Lists what is to be packed and finds its key. Failing to do so only costs the packed file, unless it is needed. */
+static int want_pack(struct pack_work *k, struct err *e)
+{
+    const struct plan *p = k->p;
+    struct err why = { 0 };
+    if (!k->opt->pack && p->pack)
+        return err_set(e, ERR_USAGE, "experts of this model can only stay on disk in a packed file, and there is no "
+                                     "folder for it");
+    if (!k->opt->pack || (!p->pack && (p->opt.no_pack || !is_worth_keeping(p))))
+        return 0;
+    k->item = calloc((size_t)p->n_item + 1, sizeof *k->item);
+    if (!k->item)
+        return err_set(e, ERR_MEMORY, "no memory for a list of %d weights", p->n_item);
+    for (int i = 0; i < p->n_item; i++) {
+        const struct plan_item *it = &p->item[i];
+        k->item[i] = (struct packed_item){ .role = it->role, .layer = it->layer, .expert = it->expert,
+                                           .type = it->target, .rows = it->src.rows, .cols = it->src.cols,
+                                           .data_bytes = it->data_bytes, .scale_bytes = it->scale_bytes };
+    }
+    packed_layout(k->item, p->n_item);
+    int rc = packed_key_of(&k->key, p->model, k->item, p->n_item, &why);
+    if (!rc)
+        return 0;
+    if (p->pack) {
+        *e = why;
+        return rc;
+    }
+    say(k, "no packed model is kept", &why);
+    free(k->item);
+    k->item = NULL;
     return 0;
 }
 
-static int run_task(struct load_job *job, const struct task *t, const struct thread_buffers *b, struct err *e)
+/* Fills the block from a packed file. *done: whether there was a right one. */
+static int load_pack(struct pack_work *k, struct fill_job *job, bool *done, struct err *e)
 {
-    const struct plan_item *it = &job->plan->item[t->item];
-    struct convert_source *c;
-    int rc = convert_open(&c, job->plan->model, &it->src, e);
-    if (rc)
+    struct packed *pack;
+    struct err why = { 0 };
+    *done = false;
+    int rc = packed_open(&pack, k->opt->pack, &k->key, k->item, k->p->n_item, e);
+    if (rc || !pack)
         return rc;
-    if (plan_is_copy(&it->src, it->target)) {
-        size_t row_bytes = qtype_row_bytes(it->target, it->src.cols);
-        rc = convert_copy_rows(c, t->row, t->n_rows, job->base + it->data_at + (size_t)t->row * row_bytes, e);
-        if (!rc && t->row == 0)
-            convert_copy_plane(c, job->base + it->scale_at);
-    } else {
-        rc = convert_task(job, t, c, b, e);
+    rc = fill_from_pack(job, pack, &why);
+    *done = !rc;
+    if (rc == ERR_FORMAT || rc == ERR_FILE) {
+        packed_drop(&pack, why.what);
+        return 0;
     }
-    convert_close(&c);
+    packed_close(&pack);
+    if (rc)
+        *e = why;
     return rc;
 }
 
-static void fail(struct load_job *job, const struct err *why)
+static int begin_pack(struct pack_work *k, struct err *e)
 {
-    int none = 0;
-    if (atomic_compare_exchange_strong(&job->failed, &none, why->code))
-        job->err = *why;
-}
-
-static void report(struct load_job *job, const struct plan_item *it)
-{
-    double now = clock_seconds();
-    if (!job->opt->progress || now - job->last_report < 0.05)
-        return;
-    job->last_report = now;
-    struct progress p = { atomic_load(&job->done_bytes), job->total_bytes, "loading", it->src.tensor->name };
-    if (job->opt->progress(job->opt->progress_user, &p)) {
-        struct err why = { 0 };
-        err_set(&why, ERR_CANCELED, "loading was interrupted");
-        fail(job, &why);
-    }
-}
-
-static void load_thread(void *arg, struct threads *threads, int thread)
-{
-    struct load_job *job = arg;
     struct err why = { 0 };
-    const struct thread_buffers b = buffers_of(job, thread);
-    int64_t i;
-    while (!atomic_load(&job->failed) && (i = threads_next(threads)) < job->n_task) {
-        const struct plan_item *it = &job->plan->item[job->task[i].item];
-        if (run_task(job, &job->task[i], &b, &why)) {
-            err_where(&why, "%s", job->plan->model->path);
-            fail(job, &why);
-        }
-        atomic_fetch_add(&job->done_bytes, (uint64_t)job->task[i].n_rows * stored_row_bytes(&it->src));
-        if (thread == 0)
-            report(job, it);
+    int rc = packed_begin(&k->writer, k->opt->pack, &k->key, k->item, k->p->n_item, &why);
+    if (rc && !k->p->pack) {
+        say(k, "no packed model is kept", &why);
+        return 0;
     }
+    if (rc)
+        *e = why;
+    return rc;
 }
 
-static int fill(struct load_job *job, struct err *e)
+static int end_pack(struct pack_work *k, const struct fill_job *job, struct err *e)
 {
-    const struct plan_staging *s = &job->plan->staging;
-    job->staging_bytes = align_up(s->panel, PLAN_ALIGN) + align_up(s->absmax, PLAN_ALIGN) +
-                         align_up(s->scratch, PLAN_ALIGN);
-    size_t n = (size_t)threads_count(job->opt->threads);
-    int rc = make_tasks(job, e);
-    if (!rc)
-        rc = mem_ram(&job->staging, n * job->staging_bytes, "the loading buffers", e);
-    if (!rc) {
-        threads_run(job->opt->threads, load_thread, job);
-        rc = job->failed;
-        if (rc && e)
-            *e = job->err;
+    struct err why = job->writer_failed;
+    if (k->writer && why.code)
+        packed_abort(&k->writer);
+    else if (k->writer)
+        packed_commit(&k->writer, &why);
+    if (why.code && k->p->pack) {
+        *e = why;
+        return why.code;
     }
-    mem_free(&job->staging);
-    free(job->task);
+    if (why.code)
+        say(k, "no packed model is kept", &why);
+    return 0;
+}
+
+/* Where the experts lie that the plan leaves on disk. */
+static int find_experts(struct weights *w, const struct pack_work *k, struct err *e)
+{
+    if (!k->p->experts_on_disk)
+        return 0;
+    if (!k->p->pack)
+        return expert_source_open(&w->disk, k->p, NULL, NULL, e);
+    struct packed *pack;
+    int rc = packed_open(&pack, k->opt->pack, &k->key, k->item, k->p->n_item, e);
+    if (rc)
+        return rc;
+    if (!pack)
+        return err_set(e, ERR_FILE, "the packed model vanished after it was made");
+    struct tensor_file file = packed_file(pack);
+    rc = expert_source_open(&w->disk, k->p, &(struct expert_file){ file.path, file.bytes }, k->item, e);
+    packed_close(&pack);
+    return rc;
+}
+
+static int load_all(struct weights *w, const struct plan *p, const struct weights_options *opt, struct err *e)
+{
+    struct pack_work k = { .p = p, .opt = opt };
+    struct fill_job job = { .plan = p, .base = w->block.ptr, .threads = opt->threads, .progress = opt->progress,
+                            .progress_user = opt->progress_user };
+    bool done = false;
+    int rc = want_pack(&k, e);
+    if (!rc && k.item)
+        rc = load_pack(&k, &job, &done, e);
+    if (!rc && !done && k.item)
+        rc = begin_pack(&k, e);
+    job.writer = k.writer;
+    if (!rc && !done)
+        rc = fill_from_model(&job, e);
+    if (!rc)
+        rc = end_pack(&k, &job, e);
+    if (!rc)
+        rc = find_experts(w, &k, e);
+    packed_abort(&k.writer);
+    free(k.item);
+    w->loaded.read_bytes = job.read_bytes;
+    w->loaded.from_pack = done;
     return rc;
 }
 
@@ -289,19 +278,19 @@ int weights_load(struct weights **out, const struct plan *p, struct device *d, c
                  struct err *e)
 {
     double begin = clock_seconds();
+    struct err why = { 0 };
     struct weights *w;
-    int rc = weights_reserve(&w, p, d, e);
-    if (rc)
-        return rc;
-    struct load_job job = { .plan = p, .base = w->block.ptr, .opt = opt };
-    rc = fill(&job, e);
-    if (!rc && p->experts_on_disk && !p->pack)
-        rc = expert_source_open(&w->disk, p, NULL, NULL, e);
+    int rc = weights_reserve(&w, p, d, &why);
+    if (!rc)
+        rc = load_all(w, p, opt, &why);
     if (rc) {
+        if (e)
+            *e = why;
         weights_close(&w);
         return rc;
     }
-    w->loaded = (struct load_facts){ job.total_bytes, clock_seconds() - begin, mem_peak_rss() };
+    w->loaded.seconds = clock_seconds() - begin;
+    w->loaded.peak_rss = mem_peak_rss();
     *out = w;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/threads.h"
 #include "device/device.h"
 #include "load/expert_source.h"
+#include "load/packed.h"
 #include "model/model.h"
 #include "plan/plan.h"
 
@@ -27,7 +28,8 @@ struct mtp_weights {
 };
 
 struct load_facts { /* for the line after loading */
-    uint64_t read_bytes;  /* of the model's files */
+    uint64_t read_bytes;  /* of the model's files, or of the packed one */
+    bool     from_pack;
     double   seconds;
     size_t   peak_rss;    /* of the process, afterwards */
 };
@@ -53,10 +55,13 @@ struct weights_options {
     struct threads *threads;  /* borrowed; as many as the plan counts with, or the staging differs from the plan's */
     progress_fn     progress; /* may be NULL */
     void           *progress_user;
+    const struct packed_options *pack; /* where packed models are kept; NULL: none is looked for or kept */
 };
 
 /* Carries out a plan: reads, converts and places every weight into d's memory; experts on disk stay there and their
- * mlp_weights empty. Panels of rows pass through buffers of the planned size. Plan and model may be closed afterwards.
+ * mlp_weights empty. Panels of rows pass through buffers of the planned size. What was quantized is kept as a packed file
+ * (load/packed.h) and taken from there the next time; when that fails, loading goes on without and says so.
+ * Plan and model may be closed afterwards.
  * A NaN or infinite scale or norm is ERR_FORMAT. Gives *out; ended by weights_close before the device. */
 int  weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
                   struct err *e);

@@ -50,12 +50,16 @@ static size_t text_peak(const struct model *m)
     return m->kind == MODEL_GGUF ? 0 : PROGRAM_BYTES + (size_t)m->shape.n_vocab * TOKEN_JSON_BYTES;
 }
 
+/* Panels wait in a ring (load/pipeline.h), each thread has a strip. Matrices are open while some of their panels are
+ * done: at most two of any size, the rest of those in the ring are smaller than a panel. */
 static size_t staging_bytes(const struct plan *p)
 {
     const struct plan_staging *s = &p->staging;
-    size_t one = align_up(s->panel, PLAN_ALIGN) + align_up(s->scratch, PLAN_ALIGN) + align_up(s->absmax, PLAN_ALIGN);
-    size_t extent = p->experts_on_disk && p->pack ? p->expert_bytes : 0;
-    return (size_t)p->opt.threads * (one + s->plane + extent);
+    size_t threads = (size_t)p->opt.threads, ring = threads + 2 * PLAN_READERS;
+    size_t stored = larger(s->scratch, PLAN_PIECE_BYTES), small = PLAN_PANEL_FLOATS / 64 * 3 * sizeof(float);
+    size_t open = s->absmax + s->plane, extent = p->experts_on_disk && p->pack ? p->expert_bytes : 0;
+    return ring * (align_up(stored, PLAN_PAGE) + PLAN_PAGE) + threads * align_up(s->panel, PLAN_ALIGN) + 2 * open +
+           ring * (open < small ? open : small) + (threads + 1) * extent;
 }
 
 /* Fills every total from the settings in p->opt, experts_on_disk and cache_slots; gives the RAM that they need. */

@@ -21,7 +21,10 @@ enum plan_group {
 enum {
     PLAN_ALIGN = 64,                /* of every matrix and scale plane in RAM */
     PLAN_PAGE = 4096,               /* of an expert that lives on disk */
-    PLAN_PANEL_FLOATS = 1 << 20,    /* loading converts panels of at most this many weights (at least one row) */
+    PLAN_PANEL_FLOATS = 1 << 20,    /* loading reads panels of at most this many weights (at least one row) ... */
+    PLAN_STRIP_FLOATS = 1 << 14,    /* ... and converts strips of them that stay in the core's cache */
+    PLAN_PIECE_BYTES = 1 << 20,     /* packed files are read in pieces of this size */
+    PLAN_READERS = 4,               /* threads that read; each has two panels in memory beside those worked on */
     PLAN_CTX_MIN = 4096, PLAN_CTX_DEFAULT = 32768, PLAN_BATCH_MIN = 32, PLAN_BATCH_DEFAULT = 512
 };
 
@@ -59,10 +62,12 @@ struct plan_part { /* one row of the table */
     char     types[48]; /* "q4_k q6_k" */
 };
 
-/* Buffers of each loading thread, bytes. */
+/* The largest of each kind of loading buffer, bytes. */
 struct plan_staging {
-    size_t panel, scratch, absmax; /* decoded rows; stored rows; scales being made for double quantization */
-    size_t plane;                  /* a matrix' stored scales in f32, and what reading them takes */
+    size_t panel;   /* a strip of decoded rows */
+    size_t scratch; /* a panel of stored rows */
+    size_t absmax;  /* of a matrix: scales being made for double quantization */
+    size_t plane;   /* of a matrix: its stored scales in f32, and what reading them takes */
 };
 
 struct plan {
@@ -80,7 +85,7 @@ struct plan {
     uint64_t n_experts;          /* of all layers */
     size_t expert_bytes;         /* one cache slot: gate, up, down, aligned */
     int    cache_slots;          /* experts held in RAM when they live on disk */
-    struct plan_staging staging; /* of each of opt.threads threads */
+    struct plan_staging staging;
     size_t kv_bytes, state_bytes, work_bytes, staging_bytes, cache_bytes, other_bytes;
     size_t budget_bytes;         /* RAM that may be used; SIZE_MAX: unknown */
     size_t total_bytes;          /* RAM at run time */

@@ -172,13 +172,14 @@ static size_t plane_bytes(const struct weight_source *s)
 static void add_staging(struct plan_staging *st, const struct plan_item *it)
 {
     const struct weight_source *src = &it->src;
-    st->plane = larger(st->plane, plane_bytes(src));
-    if (plan_is_copy(src, it->target))
-        return;
     size_t rows = (size_t)plan_panel_rows(src->rows, src->cols), weights = (size_t)(src->rows * src->cols);
-    st->panel = larger(st->panel, rows * (size_t)src->cols * sizeof(float));
+    size_t strip = src->cols < PLAN_STRIP_FLOATS ? PLAN_STRIP_FLOATS : (size_t)src->cols;
+    st->plane = larger(st->plane, plane_bytes(src));
     if (!src->blocks_cross_rows)
         st->scratch = larger(st->scratch, rows * qtype_row_bytes(src->type, src->cols));
+    if (plan_is_copy(src, it->target))
+        return;
+    st->panel = larger(st->panel, strip * sizeof(float));
     if (qtype_needs_absmax(it->target))
         st->absmax = larger(st->absmax, weights / 64 * sizeof(float));
 }

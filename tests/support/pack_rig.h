@@ -6,7 +6,7 @@
 
 #include "load/packed.h"
 
-enum { PACK_ITEMS = 15, PACK_BIG = 1 }; /* item PACK_BIG has three pieces with its plane */
+enum { PACK_ITEMS = 15, PACK_BIG = 1 }; /* item PACK_BIG has 36 pieces with its plane */
 
 struct pack_rig {
     char               *model_folder, *folder; /* folder: of the packs */
