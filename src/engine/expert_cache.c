@@ -10,8 +10,11 @@
  */
 #include "engine/expert_cache.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -44,6 +47,9 @@ struct expert_cache {
     int first, last;        /* the list: next to be evicted .. most recently used */
     uint64_t step;
     struct expert_cache_stats stats;
+    pthread_t filler; /* see fill_pages */
+    bool has_filler;
+    atomic_bool stop_filler;
 };
 
 /* ---- the list ---- */
@@ -105,6 +111,22 @@ static void forget(struct expert_cache *c, struct slot *s)
 
 /* ---- opening ---- */
 
+enum { FILL_BYTES = 32 << 20 };
+
+/* The system clears a page when it is first used; reads into fresh slots would wait for that, gigabytes of it, with
+ * the step waiting for them. So a thread asks for all pages from the first slot on. Where it cannot, nothing is lost. */
+static void *fill_pages(void *arg)
+{
+    struct expert_cache *c = arg;
+    size_t end = (size_t)c->n_slot * c->source->slot_bytes;
+    for (size_t at = 0, n; at < end && !atomic_load(&c->stop_filler); at += n) {
+        n = end - at < FILL_BYTES ? end - at : FILL_BYTES;
+        if (madvise((char *)c->data.ptr + at, n, MADV_POPULATE_WRITE))
+            break;
+    }
+    return NULL;
+}
+
 int expert_cache_open(struct expert_cache **out, const struct expert_cache_options *opt, struct err *e)
 {
     const struct expert_source *src = opt->source;
@@ -135,6 +157,7 @@ int expert_cache_open(struct expert_cache **out, const struct expert_cache_optio
     }
     for (size_t i = 0; i < n_expert; i++)
         c->index[i] = NONE;
+    c->has_filler = pthread_create(&c->filler, NULL, fill_pages, c) == 0;
     *out = c;
     return 0;
 }
@@ -145,6 +168,10 @@ void expert_cache_close(struct expert_cache **cp)
     *cp = NULL;
     if (!c)
         return;
+    if (c->has_filler) {
+        atomic_store(&c->stop_filler, true);
+        pthread_join(c->filler, NULL);
+    }
     expert_stream_close(&c->stream);
     mem_free(&c->data);
     free(c->slot);
