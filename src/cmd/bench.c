@@ -255,6 +255,8 @@ static int bench(const struct args *a, struct err *e)
         return rc;
     terminal_catch_interrupt();
     rc = set_up(&b, a, e);
+    if (!rc && a->write)
+        rc = synth_write_gguf(b.weights, b.plan, a->write, e);
     if (!rc)
         rc = bench_run(&b, e);
     if (!rc)
@@ -269,6 +271,7 @@ static int bench(const struct args *a, struct err *e)
 static const struct option what[] = {
     OPT_TEXT("like", "NAME", like, "synthesize a known model's weights in memory instead of reading MODEL"),
     OPT_COUNT("layers", "N", layers, 1, SHAPE_MAX_LAYERS, "with --like: only the first N layers"),
+    OPT_TEXT("write", "FILE", write, "with --like: first write the weights as a GGUF, for other engines"),
     OPT_TEXT("p", "LIST", prompt_list, "prompts of so many tokens (default 128,512,2048; 0: none)"),
     OPT_COUNT("n", "N", generate, 0, 1 << 20, "generate so many tokens (default 64; 0: none)"),
     OPT_TEXT("d", "LIST", depth_list, "... after so many others (default 0,4096,16384)"),

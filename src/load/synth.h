@@ -34,4 +34,8 @@ int synth_weights(struct weights **out, const struct plan *p, struct device *d,
  * neighbours are correlated; now and then a jump. Different seeds give different walks. */
 void synth_walk(int32_t *token, int n, int n_vocab, uint64_t seed);
 
+/* Writes the weights, filled as the plan of a geometry_model says, as one GGUF that other engines can load;
+ * its vocabulary is bytes, a few pairs and padding. ERR_FORMAT for a mix that GGUF cannot store. */
+int synth_write_gguf(const struct weights *w, const struct plan *p, const char *path, struct err *e);
+
 #endif

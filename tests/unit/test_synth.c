@@ -8,12 +8,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "engine/engine.h"
 #include "load/synth.h"
 #include "model/geometry.h"
+#include "support/load.h"
+#include "text/tokenizer.h"
 
 struct rig {
     struct model *model;
@@ -24,12 +27,12 @@ struct rig {
 };
 
 /* A release's shape with fewer and narrower everything; widths that K-quants accept. */
-static void tiny_shape(struct shape *s, const char *name, int layers)
+static void tiny_shape(struct shape *s, const char *name, int layers, int n_vocab)
 {
     struct err e = { 0 };
     assert_int_equal(geometry_shape(s, name, layers, &e), 0);
     s->d_model = 512;
-    s->n_vocab = 1000;
+    s->n_vocab = n_vocab;
     s->n_expert = s->n_expert ? 16 : 0;
     s->top_k = s->n_expert ? 4 : 0;
     s->d_expert = s->n_expert ? 256 : 0;
@@ -38,13 +41,13 @@ static void tiny_shape(struct shape *s, const char *name, int layers)
     assert_int_equal(shape_check(s, true, &e), 0);
 }
 
-static void open_rig(struct rig *r, const char *name, int layers, enum mix mix, int n_threads)
+static void open_rig_of(struct rig *r, const char *name, int layers, enum mix mix, int n_threads, int n_vocab)
 {
     struct err e = { 0 };
     struct machine machine = { .usable_cores = n_threads };
     struct plan_options opt = { .mix = mix, .no_disk = true, .ctx = 64, .batch = 32, .threads = n_threads };
     struct shape s;
-    tiny_shape(&s, name, layers);
+    tiny_shape(&s, name, layers, n_vocab);
     int rc = geometry_model(&r->model, name, &s, &e);
     rc = rc ? rc : plan_build(&r->plan, r->model, &machine, &opt, &e);
     rc = rc ? rc : threads_open(&r->threads, n_threads, &e);
@@ -55,6 +58,11 @@ static void open_rig(struct rig *r, const char *name, int layers, enum mix mix, 
             : synth_weights(&r->weights, r->plan, r->device, &(struct synth_options){ r->threads, 7 }, &e);
     if (rc)
         fail_msg("%s: %s", name, e.what);
+}
+
+static void open_rig(struct rig *r, const char *name, int layers, enum mix mix, int n_threads)
+{
+    open_rig_of(r, name, layers, mix, n_threads, 1000);
 }
 
 static void close_rig(struct rig *r)
@@ -249,12 +257,69 @@ static void test_walk(void **state)
     assert_in_range(same, 0, 10);
 }
 
+/* ---- as a file ---- */
+
+/* What was written loads as the same bytes, vocabulary included. */
+static void check_written(const char *name, enum mix mix)
+{
+    struct rig r = { 0 };
+    struct model *m;
+    struct tokenizer *k;
+    struct weights *back;
+    struct err e = { 0 };
+    struct tokens tokens = { 0 };
+    char path[] = "/tmp/test_synth_XXXXXX.gguf";
+    int fd = mkstemps(path, 5);
+    assert_true(fd >= 0);
+    close(fd);
+    open_rig_of(&r, name, 4, mix, 2, 250000);
+    if (synth_write_gguf(r.weights, r.plan, path, &e) || model_open(&m, path, &e) ||
+        tokenizer_open(&k, m, &e) || tokenizer_encode(k, "the hat", 7, NULL, 0, &tokens, &e) ||
+        test_load(&back, m, r.device, MIX_NONE, r.threads, &e))
+        fail_msg("%s: %s", name, e.what);
+    assert_int_equal(tokens.n,
+                     5); /* th e, space, h a t without the merges that are not there: "th" "e" " " "h" ... */
+    assert_int_equal(back->n_weights, r.weights->n_weights);
+    assert_int_equal(back->shape.top_k, 4);
+    assert_int_equal(back->layer[1].moe.expert[7].down.type, r.weights->layer[1].moe.expert[7].down.type);
+    size_t bytes = qtype_row_bytes(back->head.type, back->head.cols) * (size_t)back->head.rows;
+    assert_memory_equal(back->head.data, r.weights->head.data, bytes);
+    const struct qmat *a = &back->layer[1].moe.expert[7].down, *b = &r.weights->layer[1].moe.expert[7].down;
+    assert_memory_equal(a->data, b->data, qtype_row_bytes(a->type, a->cols) * (size_t)a->rows);
+    assert_memory_equal(back->out_norm, r.weights->out_norm, 512 * sizeof(float));
+    weights_close(&back);
+    tokens_free(&tokens);
+    tokenizer_close(&k);
+    model_close(&m);
+    unlink(path);
+    close_rig(&r);
+}
+
+static void test_file(void **state)
+{
+    (void)state;
+    check_written("qwen3.5-35b-a3b", MIX_Q4_K_M);
+    check_written("qwen3-30b-a3b", MIX_Q8_0);
+}
+
+static void test_no_file_of_nf4(void **state)
+{
+    (void)state;
+    struct rig r = { 0 };
+    struct err e = { 0 };
+    open_rig(&r, "qwen3-30b-a3b", 1, MIX_NF4, 1);
+    assert_int_equal(synth_write_gguf(r.weights, r.plan, "/tmp/never", &e), ERR_FORMAT);
+    assert_non_null(strstr(e.hint, "q4_k_m"));
+    close_rig(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_types),
-        cmocka_unit_test(test_values),  cmocka_unit_test(test_threads_do_not_matter),
-        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_forward),        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_values),         cmocka_unit_test(test_threads_do_not_matter),
+        cmocka_unit_test(test_walk),           cmocka_unit_test(test_file),
+        cmocka_unit_test(test_no_file_of_nf4),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
