@@ -189,6 +189,14 @@ static int list_tensors(struct model *m, struct err *e)
     return rc;
 }
 
+/* The text's positions are the same in all sections, but other engines ask for them. */
+static json_t *config_of(const struct shape *s)
+{
+    return s->arch == ARCH_QWEN35_MOE
+               ? json_pack("{s:{s:[iii]}}", "rope_parameters", "mrope_section", 11, 11, 10)
+               : json_object();
+}
+
 int geometry_model(struct model **out, const char *name, const struct shape *s, struct err *e)
 {
     struct model *m = calloc(1, sizeof *m);
@@ -196,9 +204,14 @@ int geometry_model(struct model **out, const char *name, const struct shape *s, 
         return err_set(e, ERR_MEMORY, "no memory for a model's records");
     m->kind = MODEL_GGUF;
     m->shape = *s;
+    size_t room = strlen(name) + sizeof "synthetic-";
     m->path = strdup(name);
-    m->folder = strdup(name);
-    int rc = m->path && m->folder ? 0 : err_set(e, ERR_MEMORY, "no memory for a model's records");
+    m->folder = malloc(room);
+    m->config = config_of(s);
+    int rc =
+        m->path && m->folder && m->config ? 0 : err_set(e, ERR_MEMORY, "no memory for a model's records");
+    if (!rc)
+        stpcpy(stpcpy(m->folder, "synthetic-"), name);
     if (!rc)
         rc = list_tensors(m, e);
     if (!rc)
