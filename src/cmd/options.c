@@ -14,6 +14,7 @@
 static const struct option model_table[] = {
     OPT_TEXT("type", "TYPE", type, "quantize while loading: q4_k_m, q8_0, nf4, nf4-dq, bf16, ..."),
     OPT_TEXT("ram", "SIZE", ram, "plan with this much memory: 24G (default: what is free)"),
+    OPT_FLAG("no-pack", no_pack, 1, "with --type: neither keep the quantized weights nor use kept ones"),
     OPT_COUNT("threads", "N", threads, 1, 1024,
               "CPU threads (default: the physical cores this process may use)"),
     OPT_TEXT("cpu", "SET", cpu, "use at most plain, avx2 or avx512 instructions (for diagnosis)"),

@@ -22,7 +22,7 @@ struct args { /* strings are borrowed from argv; numbers not given keep args_def
     /* model and machine */
     const char *type, *kv_type, *cpu, *template_name, *ram, *machine;
     int threads, ctx, batch; /* 0: chosen by the program */
-    int exact;
+    int exact, no_pack;
     /* sampling; NAN or -1: as the model's generation_config.json says */
     float temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int top_k;

@@ -73,7 +73,7 @@ static int parse_size(const char *option, const char *text, size_t *out, struct 
 
 int plan_options_from(struct plan_options *o, const struct args *a, struct err *e)
 {
-    *o = (struct plan_options){ .skip_mtp = true, .ctx = a->ctx, .batch = a->batch, .threads = a->threads,
+    *o = (struct plan_options){ .skip_mtp = true, .ctx = a->ctx, .batch = a->batch, .threads = a->threads, .no_pack = a->no_pack,
                                 .work_bytes = work_bytes, .session_bytes = session_bytes_of };
     int rc = parse_mix(a->type, &o->mix, e);
     if (!rc)

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "cmd/cache_dir.h"
 #include "cmd/terminal.h"
 
 /* ---- text ---- */
@@ -147,7 +148,6 @@ int setup_plan(struct setup *s, const struct args *a, const struct setup_limits 
     opt.batch = l->batch ? l->batch : opt.batch;
     opt.logits = l->max_logits;
     opt.threads = opt.threads ? opt.threads : threads_default();
-    opt.no_pack = true; /* experts stay on disk only where their stored form can be used in place */
     rc = plan_build(&s->plan, s->model, &machine, &opt, e);
     return rc ? rc : plan_refuse(s->plan, e);
 }
@@ -182,17 +182,28 @@ static void tell_loaded(const struct setup *s)
     const struct load_facts *f = &s->weights->loaded;
     char weights[SIZE_TEXT], peak[SIZE_TEXT];
     if (terminal_is(stderr))
-        fprintf(stderr, "loaded  %s of weights in %.1f s (%.2f GB/s read), %s of memory at most\n",
+        fprintf(stderr, "loaded  %s of weights in %.1f s (%.2f GB/s read%s), %s of memory at most\n",
                 size_text(weights, s->weights->bytes), f->seconds,
-                f->seconds > 0 ? 1e-9 * (double)f->read_bytes / f->seconds : 0, size_text(peak, f->peak_rss));
+                f->seconds > 0 ? 1e-9 * (double)f->read_bytes / f->seconds : 0,
+                f->from_pack ? " from the packed model" : "", size_text(peak, f->peak_rss));
+}
+
+static void tell_pack(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "note    %s\n", line);
 }
 
 static int load_weights(struct setup *s, struct err *e)
 {
+    char packs[1024];
     struct progress_line line = { 0 };
+    struct packed_options pack = { .folder = packs, .say = tell_pack };
     struct weights_options opt = { .threads = s->threads,
                                    .progress = terminal_progress,
                                    .progress_user = &line };
+    if (cache_path(packs, sizeof packs, "packs", NULL) == 0)
+        opt.pack = &pack;
     tell_plan(s);
     int rc = weights_load(&s->weights, s->plan, s->device, &opt, e);
     terminal_progress_end(&line);

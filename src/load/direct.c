@@ -77,8 +77,6 @@ size_t direct_room(size_t n)
 static int read_buffered(const struct direct_file *f, uint64_t offset, size_t n, char *buffer, struct err *e)
 {
     int rc = file_read(f->fd, buffer, n, offset, e);
-    if (rc)
-        err_where(e, "%s", f->path);
     if (f->way == DIRECT_DROPPED)
         posix_fadvise(f->fd, (off_t)offset, (off_t)n, POSIX_FADV_DONTNEED);
     return rc;
@@ -92,15 +90,11 @@ static int read_pages(const struct direct_file *f, uint64_t begin, uint64_t want
         ssize_t got = pread(f->direct_fd, buffer + (at - begin), (size_t)(end - at), (off_t)at);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0) {
-            err_set(e, ERR_FILE, "reading failed: %s", strerror(errno));
-            err_where(e, "%s", f->path);
-            return ERR_FILE;
-        }
+        if (got < 0)
+            return err_set(e, ERR_FILE, "reading failed: %s", strerror(errno));
         at += (uint64_t)got;
         if (at < wanted_end && (got == 0 || at % DIRECT_PAGE)) /* the end, or a short read in the middle of a page */
-            return file_read(f->fd, buffer + (at - begin), (size_t)(wanted_end - at), at, e)
-                       ? file_failed(f, e, "the file has become shorter since it was opened") : 0;
+            return file_read(f->fd, buffer + (at - begin), (size_t)(wanted_end - at), at, e);
     }
     return 0;
 }

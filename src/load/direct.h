@@ -32,7 +32,7 @@ void direct_close(struct direct_file *f);
 /* Bytes that buffer must have for n bytes wanted. */
 size_t direct_room(size_t n);
 /* Reads [offset, offset + n) into buffer, which is DIRECT_PAGE aligned; the wanted bytes begin at *at in it. Thread-safe.
- * ERR_FILE when it cannot be read or ends early. */
+ * ERR_FILE when it cannot be read or ends early; e says what, not where. */
 int direct_read(const struct direct_file *f, uint64_t offset, size_t n, char *buffer, const char **at, struct err *e);
 
 /* ERR_FILE when the file has another length or was written to since direct_open. */

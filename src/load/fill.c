@@ -206,10 +206,8 @@ static int convert_panel(const struct fill *f, const struct task *t, const char 
     return 0;
 }
 
-static int run_task(void *user, int64_t i, int thread, const void *stored, struct err *e)
+static int work_on(struct fill *f, const struct task *t, int thread, const void *stored, struct err *e)
 {
-    struct fill *f = user;
-    const struct task *t = &f->task[i];
     const struct plan_item *it = &f->p->item[t->item];
     struct open_item *o = &f->item[t->item];
     int rc = open_item(f, t->item, e);
@@ -223,6 +221,15 @@ static int run_task(void *user, int64_t i, int thread, const void *stored, struc
     if (rc || atomic_fetch_sub(&o->left, 1) > 1)
         return rc;
     return finish_item(f, t->item, e);
+}
+
+static int run_task(void *user, int64_t i, int thread, const void *stored, struct err *e)
+{
+    struct fill *f = user;
+    int rc = work_on(f, &f->task[i], thread, stored, e);
+    if (rc == ERR_FORMAT)
+        err_where(e, "%s", f->p->model->path);
+    return rc;
 }
 
 /* ---- from the model's files ---- */
@@ -313,7 +320,12 @@ int fill_from_pack(struct fill_job *job, const struct packed *pack, struct err *
     struct unpack u = { .job = job, .pack = pack };
     struct tensor_file file = packed_file(pack);
     int rc = make_unpack_tasks(&u, e);
-    struct pipeline_job run = { .file = &file, .n_file = 1, .n_task = u.n_task, .most_bytes = PACKED_PIECE,
+    size_t most = 0;
+    for (int64_t i = 0; !rc && i < u.n_task; i++) {
+        size_t n = need_of_piece(&u, i).n;
+        most = n > most ? n : most;
+    }
+    struct pipeline_job run = { .file = &file, .n_file = 1, .n_task = u.n_task, .most_bytes = most,
                                 .need = need_of_piece, .work = unpack_piece, .user = &u, .threads = job->threads,
                                 .doing = "loading", .progress = job->progress, .progress_user = job->progress_user };
     if (!rc)

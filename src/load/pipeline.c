@@ -41,7 +41,7 @@ struct pipeline {
 
 int pipeline_buffers(int threads)
 {
-    return threads + 2 * PLAN_READERS;
+    return threads + PLAN_READERS + PLAN_PANELS_READ;
 }
 
 size_t pipeline_bytes(int threads, size_t most_bytes)
@@ -82,9 +82,12 @@ static int read_task(struct pipeline *p, int64_t i, struct buffer *b, struct err
     struct pipeline_need need = p->job->need(p->job->user, i);
     if (need.n == 0)
         return 0;
-    int rc = direct_read(&p->file[need.file], need.offset, need.n, b->memory, &b->bytes, e);
-    if (rc)
+    const struct direct_file *f = &p->file[need.file];
+    int rc = direct_read(f, need.offset, need.n, b->memory, &b->bytes, e);
+    if (rc) {
         err_where(e, "tensor %s", need.name);
+        err_where(e, "%s", f->path);
+    }
     return rc;
 }
 

@@ -55,10 +55,10 @@ static size_t text_peak(const struct model *m)
 static size_t staging_bytes(const struct plan *p)
 {
     const struct plan_staging *s = &p->staging;
-    size_t threads = (size_t)p->opt.threads, ring = threads + 2 * PLAN_READERS;
-    size_t stored = larger(s->scratch, PLAN_PIECE_BYTES), small = PLAN_PANEL_FLOATS / 64 * 3 * sizeof(float);
+    size_t threads = (size_t)p->opt.threads, ring = threads + PLAN_READERS + PLAN_PANELS_READ;
+    size_t small = PLAN_PANEL_FLOATS / 64 * 3 * sizeof(float);
     size_t open = s->absmax + s->plane, extent = p->experts_on_disk && p->pack ? p->expert_bytes : 0;
-    return ring * (align_up(stored, PLAN_PAGE) + PLAN_PAGE) + threads * align_up(s->panel, PLAN_ALIGN) + 2 * open +
+    return ring * (align_up(s->scratch, PLAN_PAGE) + PLAN_PAGE) + threads * align_up(s->panel, PLAN_ALIGN) + 2 * open +
            ring * (open < small ? open : small) + (threads + 1) * extent;
 }
 

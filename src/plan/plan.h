@@ -21,10 +21,11 @@ enum plan_group {
 enum {
     PLAN_ALIGN = 64,                /* of every matrix and scale plane in RAM */
     PLAN_PAGE = 4096,               /* of an expert that lives on disk */
-    PLAN_PANEL_FLOATS = 1 << 20,    /* loading reads panels of at most this many weights (at least one row) ... */
+    PLAN_PANEL_FLOATS = 1 << 19,    /* loading reads panels of at most this many weights (at least one row) ... */
     PLAN_STRIP_FLOATS = 1 << 14,    /* ... and converts strips of them that stay in the core's cache */
     PLAN_PIECE_BYTES = 1 << 20,     /* packed files are read in pieces of this size */
-    PLAN_READERS = 4,               /* threads that read; each has two panels in memory beside those worked on */
+    PLAN_READERS = 4,               /* threads that read, each a panel */
+    PLAN_PANELS_READ = 2,           /* panels that wait to be converted */
     PLAN_CTX_MIN = 4096, PLAN_CTX_DEFAULT = 32768, PLAN_BATCH_MIN = 32, PLAN_BATCH_DEFAULT = 512
 };
 
@@ -65,7 +66,7 @@ struct plan_part { /* one row of the table */
 /* The largest of each kind of loading buffer, bytes. */
 struct plan_staging {
     size_t panel;   /* a strip of decoded rows */
-    size_t scratch; /* a panel of stored rows */
+    size_t scratch; /* a panel of stored rows, or a piece of a packed file */
     size_t absmax;  /* of a matrix: scales being made for double quantization */
     size_t plane;   /* of a matrix: its stored scales in f32, and what reading them takes */
 };

@@ -179,6 +179,8 @@ static void add_staging(struct plan_staging *st, const struct plan_item *it)
         st->scratch = larger(st->scratch, rows * qtype_row_bytes(src->type, src->cols));
     if (plan_is_copy(src, it->target))
         return;
+    size_t packed = it->data_bytes + it->scale_bytes;
+    st->scratch = larger(st->scratch, packed < PLAN_PIECE_BYTES ? packed + PLAN_ALIGN : PLAN_PIECE_BYTES);
     st->panel = larger(st->panel, strip * sizeof(float));
     if (qtype_needs_absmax(it->target))
         st->absmax = larger(st->absmax, weights / 64 * sizeof(float));
