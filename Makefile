@@ -25,9 +25,9 @@ AVX2_FLAGS   := -mavx2 -mfma -mf16c -mbmi2
 AVX512_FLAGS := -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx512vbmi
 KERNEL_FLAGS := -O3 $(if $(findstring clang,$(CC)),,-fno-tree-pre)
 
-SRC := $(filter-out src/device/cuda/% src/device/cpu/x86/%,$(shell find src -name '*.c' | sort))
+SRC := $(filter-out src/device/cuda/% src/device/cpu/x86/% src/quant/x86/%,$(shell find src -name '*.c' | sort))
 ifeq ($(ARCH),x86_64)
-SRC += $(sort $(wildcard src/device/cpu/x86/*.c))
+SRC += $(sort $(wildcard src/device/cpu/x86/*.c src/quant/x86/*.c))
 endif
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 LIB_OBJ := $(filter-out $(BUILD)/src/cmd/%,$(OBJ))
@@ -53,7 +53,8 @@ $(BUILD)/libtonne.a: $(LIB_OBJ)
 $(BUILD)/src/device/cpu/x86/%_avx2.o: ALL_CFLAGS += $(AVX2_FLAGS) $(KERNEL_FLAGS)
 $(BUILD)/src/device/cpu/x86/%_avx512.o: ALL_CFLAGS += $(AVX512_FLAGS) $(KERNEL_FLAGS)
 $(BUILD)/src/device/cpu/%_plain.o: ALL_CFLAGS += $(KERNEL_FLAGS)
-$(BUILD)/src/quant/%.o: ALL_CFLAGS += -O3
+$(BUILD)/src/quant/x86/%_avx512.o: ALL_CFLAGS += $(AVX512_FLAGS)
+$(BUILD)/src/quant/%.o $(BUILD)/src/load/finite.o: ALL_CFLAGS += -O3
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

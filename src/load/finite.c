@@ -17,11 +17,14 @@ static const struct scale_offsets offsets[] = {
     { QTYPE_IQ4_NL, 0, -1 },   { QTYPE_IQ4_XS, 0, -1 },  { QTYPE_TQ1_0, 52, -1 }, { QTYPE_TQ2_0, 64, -1 },
 };
 
-static bool all_below(const uint16_t *x, int64_t n, uint16_t exponent)
+/* data: 16-bit floats, wherever they lie. */
+static bool all_below(const uint8_t *data, int64_t n, uint16_t exponent)
 {
-    unsigned bad = 0;
-    for (int64_t i = 0; i < n; i++)
-        bad |= (x[i] & exponent) == exponent;
+    uint16_t bad = 0, x;
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(&x, data + 2 * i, sizeof x);
+        bad |= (x & exponent) == exponent;
+    }
     return !bad;
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "quant/x86/encode_x86.h"
 
 enum { BLOCK = 64, GROUP = 256 };
 
@@ -34,12 +35,18 @@ static const float fp4_level[16] = {
 
 /* Midpoints: neighbouring levels added and halved in f32. (Four of them are one unit in the last place away
  * from the constants in the CUDA kernels, which were rounded from decimals.) */
+static const float nf4_midpoint[15] = {
+    -0x1.b239b0p-1f, -0x1.38a4e0p-1f, -0x1.d70900p-2f, -0x1.5bd4ecp-2f, -0x1.e079d8p-3f,
+    -0x1.1a7178p-3f, -0x1.74f0e2p-5f, 0x1.45f5fep-5f,  0x1.ec90c4p-4f,  0x1.a0cfc0p-3f,
+    0x1.2b05a8p-2f,  0x1.8ea7f2p-2f,  0x1.00da08p-1f,  0x1.491b5ep-1f,  0x1.b913b4p-1f,
+};
+
 static inline int nf4_code(float x)
 {
-    return (x > -0x1.b239b0p-1f) + (x > -0x1.38a4e0p-1f) + (x > -0x1.d70900p-2f) + (x > -0x1.5bd4ecp-2f) +
-           (x > -0x1.e079d8p-3f) + (x > -0x1.1a7178p-3f) + (x > -0x1.74f0e2p-5f) + (x > 0x1.45f5fep-5f) +
-           (x > 0x1.ec90c4p-4f) + (x > 0x1.a0cfc0p-3f) + (x > 0x1.2b05a8p-2f) + (x > 0x1.8ea7f2p-2f) +
-           (x > 0x1.00da08p-1f) + (x > 0x1.491b5ep-1f) + (x > 0x1.b913b4p-1f);
+    int code = 0;
+    for (int i = 0; i < 15; i++)
+        code += x > nf4_midpoint[i];
+    return code;
 }
 
 /* Magnitudes in ascending order have the codes 0 1 6 7 4 5 2 3: each step flips the bits named. Magnitudes
@@ -92,18 +99,33 @@ static inline void encode_rows(code_of *code, uint8_t *data, float *absmax, int6
     }
 }
 
+void nf4_blocks_plain(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src)
+{
+    encode_rows(nf4_code, codes, absmax, 0, n_blocks, src);
+}
+
+void nf4_blocks_fast(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src)
+{
+    if (encode_has_avx512())
+        nf4_blocks_avx512(codes, absmax, n_blocks, src, nf4_midpoint);
+    else
+        nf4_blocks_plain(codes, absmax, n_blocks, src);
+}
+
 void encode_nf4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
                 const float *src)
 {
+    int64_t first = row * (cols / BLOCK);
     (void)absmax;
-    encode_rows(nf4_code, data, scale, row * (cols / BLOCK), n_rows * (cols / BLOCK), src);
+    nf4_blocks_fast((uint8_t *)data + first * (BLOCK / 2), (float *)scale + first, n_rows * (cols / BLOCK), src);
 }
 
 void encode_nf4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
                    const float *src)
 {
+    int64_t first = row * (cols / BLOCK);
     (void)scale;
-    encode_rows(nf4_code, data, absmax, row * (cols / BLOCK), n_rows * (cols / BLOCK), src);
+    nf4_blocks_fast((uint8_t *)data + first * (BLOCK / 2), absmax + first, n_rows * (cols / BLOCK), src);
 }
 
 void encode_fp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,

@@ -12,6 +12,7 @@
 
 #include "base/half.h"
 #include "quant/lanes.h"
+#include "quant/x86/encode_x86.h"
 
 enum { BLOCK = 32, HALF = 16 };
 
@@ -101,11 +102,26 @@ static void q8_0_block(uint8_t *out, const float *x)
         out[2 + i] = (uint8_t)round_away(x[i] * inverse);
 }
 
+void q8_0_blocks_plain(uint8_t *out, int64_t n_blocks, const float *src)
+{
+    for (int64_t b = 0; b < n_blocks; b++)
+        q8_0_block(out + b * 34, src + b * BLOCK);
+}
+
+void q8_0_blocks_fast(uint8_t *out, int64_t n_blocks, const float *src)
+{
+    if (encode_has_avx512())
+        q8_0_blocks_avx512(out, n_blocks, src);
+    else
+        q8_0_blocks_plain(out, n_blocks, src);
+}
+
 void encode_q8_0(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
                  const float *src)
 {
+    int64_t per_row = cols / BLOCK;
     (void)scale, (void)absmax;
-    encode_blocks(q8_0_block, 34, data, row, n_rows, cols, src);
+    q8_0_blocks_fast((uint8_t *)data + row * per_row * 34, n_rows * per_row, src);
 }
 
 /* ---- Q4_0: f16 d, nibbles; Q5_0: f16 d, the fifth bits, nibbles. The largest element gets code 0. ---- */

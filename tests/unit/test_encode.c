@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "quant/encode.h"
 #include "quant/qtype.h"
 
 static const struct format {
@@ -55,6 +56,46 @@ static void decode_all(const struct qmat_encoder *m, float *out)
 {
     struct qmat w = { .type = m->type, .rows = m->rows, .cols = m->cols, .data = m->data };
     qmat_decode(&w, 0, m->rows, out);
+}
+
+/* Any bits, and floats of like size with some of the rare ones among them. */
+static void fill_blocks(float *x, int n, uint32_t *seed, bool any_bits)
+{
+    static const float rare[] = { 0.0f, -0.0f, 0x1p-149f, -0x1p-140f, 1e38f, -3e38f, 1e-38f, 1e-45f };
+    for (int i = 0; i < n; i++) {
+        uint32_t r = *seed = *seed * 1664525 + 1013904223, bits = r ^ r >> 15 ^ r << 11;
+        x[i] = (float)((int32_t)r >> 8) * 0x1p-20f;
+        if (any_bits)
+            memcpy(&x[i], &bits, sizeof bits);
+        else if (r % 97 == 0)
+            x[i] = rare[r / 97 % 8];
+        else if (r % 101 == 0)
+            x[i] = NAN;
+        else if (r % 103 == 0)
+            x[i] = -INFINITY;
+    }
+}
+
+static void wide_vectors_give_the_same_bytes(void **state)
+{
+    enum { N = 64 * 50 };
+    static float x[N], max[2][N / 64];
+    static uint8_t codes[2][N / 2], blocks[2][N / 32 * 34];
+    uint32_t seed = 1;
+    (void)state;
+    for (int turn = 0; turn < 400; turn++) {
+        fill_blocks(x, N, &seed, turn % 4 == 3);
+        if (turn % 4 == 1) /* blocks on the midpoints between levels, as near as floats get */
+            for (int i = 0; i < N; i++)
+                x[i] = i % 64 == 0 ? 1.0f : nextafterf((float)(i % 64) / 32 - 1, x[i]);
+        nf4_blocks_plain(codes[0], max[0], N / 64, x);
+        nf4_blocks_fast(codes[1], max[1], N / 64, x);
+        assert_memory_equal(codes[0], codes[1], sizeof codes[0]);
+        assert_memory_equal(max[0], max[1], sizeof max[0]);
+        q8_0_blocks_plain(blocks[0], N / 32, x);
+        q8_0_blocks_fast(blocks[1], N / 32, x);
+        assert_memory_equal(blocks[0], blocks[1], sizeof blocks[0]);
+    }
 }
 
 static void reference_bytes(void **state)
@@ -308,6 +349,7 @@ static void mxfp4_exponent_at_the_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wide_vectors_give_the_same_bytes),
         cmocka_unit_test(reference_bytes),
         cmocka_unit_test(same_bytes_on_threads_in_any_order),
         cmocka_unit_test(error_on_gaussian_weights),
