@@ -163,6 +163,22 @@ static int measure_ram(struct bench *b, struct err *e)
     return machine_measure_ram(&b->machine, b->pool, e);
 }
 
+/* What does not fit as a whole can be measured in part: so many layers, in fours for a whole pattern of
+ * mixers. */
+static void hint_layers(const struct bench *b, struct err *e)
+{
+    const struct plan *p = b->plan;
+    double ends = 0, all = (double)p->weights_bytes, rest = (double)p->minimum_ram_bytes - all;
+    for (int t = 0; t < TIER_COUNT; t++)
+        ends += (double)(p->part[PLAN_EMBED].bytes[t] + p->part[PLAN_HEAD].bytes[t]);
+    double layer = (all - ends) / b->model->shape.n_layer, room = (double)p->budget_bytes - rest - ends;
+    int layers = room > 4 * layer ? (int)(room / layer) / 4 * 4 : 0;
+    if (!b->synthetic || layers == 0 || layers >= b->model->shape.n_layer)
+        return;
+    e->hint[0] = '\0'; /* a smaller context would not help */
+    err_hint(e, "measure a part of it: --layers %d", layers);
+}
+
 static int make_plan(struct bench *b, const struct args *a, struct err *e)
 {
     struct plan_options opt;
@@ -177,9 +193,13 @@ static int make_plan(struct bench *b, const struct args *a, struct err *e)
     opt.threads = largest(&b->threads);
     opt.no_disk = true;
     rc = plan_build(&b->plan, b->model, &b->machine, &opt, e);
+    if (!rc && plan_refuse(b->plan, e)) {
+        rc = ERR_NO_ROOM;
+        hint_layers(b, e);
+    }
     if (!rc)
-        rc = plan_refuse(b->plan, e);
-    return rc;
+        rc = bench_list_rows(b, e);
+    return !rc && a->plot ? bench_plot_check(b, e) : rc;
 }
 
 static int load(struct bench *b, struct err *e)

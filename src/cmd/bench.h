@@ -92,6 +92,8 @@ struct bench {
     size_t peak_rss, snapshot_bytes; /* the latter: states kept for the depths, a part of the former */
 };
 
+/* Gives row[] what is to be measured; ERR_USAGE when that is nothing, or too much. */
+int bench_list_rows(struct bench *b, struct err *e);
 /* Fills row[] and the figures that belong to it. Stops on Ctrl-C: ERR_CANCELED. */
 int bench_run(struct bench *b, struct err *e);
 
@@ -113,6 +115,8 @@ double bench_share(const struct bench *b, const struct bench_row *r);
 int bench_print_text(const struct bench *b, struct err *e);
 int bench_print_json(const struct bench *b, struct err *e);
 int bench_print_csv(const struct bench *b, struct err *e);
+/* ERR_USAGE when no setting of row[] varies. */
+int bench_plot_check(const struct bench *b, struct err *e);
 /* An SVG of tokens per second over threads, batch or depth, whichever of them varies first. ERR_USAGE when
  * none does. */
 int bench_plot(const struct bench *b, const char *path, struct err *e);

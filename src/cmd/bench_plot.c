@@ -261,6 +261,16 @@ static int write_file(const char *path, const struct figure *f, struct err *e)
     return rc;
 }
 
+int bench_plot_check(const struct bench *b, struct err *e)
+{
+    struct figure f = { .b = b };
+    if (choose_axis(&f))
+        return 0;
+    err_set(e, ERR_USAGE, "there is nothing to plot: threads, batch and depth have one value each");
+    err_hint(e, "name several, such as --threads 1,2,4");
+    return ERR_USAGE;
+}
+
 int bench_plot(const struct bench *b, const char *path, struct err *e)
 {
     struct figure *f = calloc(1, sizeof *f);
@@ -270,11 +280,7 @@ int bench_plot(const struct bench *b, const char *path, struct err *e)
     f->room = 8192 + (size_t)b->n_row * 1024;
     f->text = malloc(f->room);
     int rc = f->text ? 0 : err_set(e, ERR_MEMORY, "no memory for a plot");
-    if (!rc && !choose_axis(f)) {
-        rc = err_set(e, ERR_USAGE, "there is nothing to plot: threads, batch and depth have one value each");
-        err_hint(e, "name several, such as --threads 1,2,4");
-    }
-    if (!rc) {
+    if (!rc && choose_axis(f)) {
         choose_scale(f);
         draw_frame(f);
         draw_axes(f);

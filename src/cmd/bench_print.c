@@ -73,6 +73,16 @@ static void print_rows(const struct bench *b)
         b->runs, b->runs == 1 ? "" : "s");
 }
 
+/* A limit that is exceeded was measured while other programs took a part of it. */
+static void print_doubt(const struct bench *b)
+{
+    for (int i = 0; i < b->n_row; i++)
+        if (bench_share(b, &b->row[i]) > 1.02) {
+            printf("More than the limit: it was measured on a busy machine; measure it again with tonne doctor.\n");
+            return;
+        }
+}
+
 static void print_bytes(const struct bench *b)
 {
     char text[SIZE_TEXT];
@@ -123,6 +133,7 @@ int bench_print_text(const struct bench *b, struct err *e)
 {
     print_head(b);
     print_rows(b);
+    print_doubt(b);
     print_bytes(b);
     print_routing(b);
     print_memory(b);

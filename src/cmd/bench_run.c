@@ -44,12 +44,15 @@ static void add_row(struct bench *b, bool prompt, int n, int depth, int threads,
 }
 
 /* Batches matter to prompts only. Adjacent rows share a number of threads. */
-static int list_rows(struct bench *b, struct err *e)
+int bench_list_rows(struct bench *b, struct err *e)
 {
     int depths = b->generate ? b->depths.n : 0;
     int n = b->threads.n * (b->batches.n * b->prompts.n + depths);
-    if (n == 0 || n > BENCH_MAX_ROWS)
-        return err_set(e, ERR_USAGE, "%d measurements; 1 to %d are possible", n, BENCH_MAX_ROWS);
+    if (n == 0 || n > BENCH_MAX_ROWS) {
+        err_set(e, ERR_USAGE, "%d settings to measure; 1 to %d are possible", n, BENCH_MAX_ROWS);
+        err_hint(e, "-p and -n say what is evaluated: -p 512 -n 64");
+        return ERR_USAGE;
+    }
     b->row = calloc((size_t)n, sizeof *b->row);
     if (!b->row)
         return err_set(e, ERR_MEMORY, "no memory for %d measurements", n);
@@ -270,8 +273,8 @@ int bench_run(struct bench *b, struct err *e)
     struct runner r = { .b = b, .max_batch = largest(&b->batches) };
     int depth = largest(&b->depths), prompt = largest(&b->prompts), n = depth > prompt ? depth : prompt;
     r.longest = n > b->generate ? n : b->generate;
-    int rc = list_rows(b, e);
-    if (!rc && b->model->shape.n_expert > 0)
+    int rc = 0;
+    if (b->model->shape.n_expert > 0)
         rc = bench_routing_open(&b->routing, &b->model->shape, e);
     if (!rc && !(r.token = malloc((size_t)r.longest * sizeof *r.token)))
         rc = err_set(e, ERR_MEMORY, "no memory for %d tokens", r.longest);

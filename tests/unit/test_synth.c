@@ -265,7 +265,7 @@ static void check_written(const char *name, enum mix mix)
     struct rig r = { 0 };
     struct model *m;
     struct tokenizer *k;
-    struct weights *back;
+    struct weights *back = NULL;
     struct err e = { 0 };
     struct tokens tokens = { 0 };
     char path[] = "/tmp/test_synth_XXXXXX.gguf";
