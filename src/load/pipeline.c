@@ -197,11 +197,11 @@ static int prepare(struct pipeline *p, struct err *e)
     size_t room = direct_room(job->most_bytes);
     p->n_buffer = pipeline_buffers(threads);
     p->file = calloc((size_t)n_file + 1, sizeof *p->file);
+    for (int i = 0; p->file && i < n_file; i++)
+        p->file[i].direct_fd = -1; /* before anything can fail: all of them are closed in the end */
     p->buffer = calloc((size_t)p->n_buffer, sizeof *p->buffer);
     if (!p->file || !p->buffer)
         return err_set(e, ERR_MEMORY, "no memory for the loading buffers");
-    for (int i = 0; i < n_file; i++)
-        p->file[i].direct_fd = -1;
     int rc = mem_ram(&p->memory, pipeline_bytes(threads, job->most_bytes), "the loading buffers", e);
     for (int i = 0; i < p->n_buffer && !rc; i++)
         p->buffer[i] = (struct buffer){ (char *)p->memory.ptr + (size_t)i * room, NULL, i, -1 };
