@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +83,7 @@ int file_slurp(const char *path, size_t max_bytes, char **out, size_t *bytes, st
     return 0;
 }
 
-enum { WRITE_BUFFER = 1 << 20 };
+enum { WRITE_BUFFER = 1 << 20, WRITE_BEHIND = 32 << 20, WRITE_WAIT = 128 << 20 };
 
 struct file_writer {
     int      fd;
@@ -91,6 +92,7 @@ struct file_writer {
     uint64_t appended; /* bytes given to append */
     size_t   pending;  /* of them still in buffer */
     char    *buffer;
+    _Atomic uint64_t written;
 };
 
 static int write_failed(const struct file_writer *w, struct err *e)
@@ -103,7 +105,21 @@ static int write_failed(const struct file_writer *w, struct err *e)
     return ERR_IO;
 }
 
-static int write_at(const struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e)
+/* Every WRITE_BEHIND bytes the drive is told to begin; every WRITE_WAIT bytes somebody waits for it, which keeps writers
+ * from running ahead of it, and what has been written is forgotten. */
+static void write_behind(struct file_writer *w, size_t n)
+{
+    uint64_t before = atomic_fetch_add(&w->written, n), after = before + n;
+    if (before / WRITE_BEHIND == after / WRITE_BEHIND)
+        return;
+    sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    if (before / WRITE_WAIT == after / WRITE_WAIT)
+        return;
+    sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+static int write_at(struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e)
 {
     for (size_t done = 0; done < n;) {
         ssize_t put = pwrite(w->fd, (const char *)data + done, n - done, (off_t)(offset + done));
@@ -113,6 +129,7 @@ static int write_at(const struct file_writer *w, const void *data, size_t n, uin
             return write_failed(w, e);
         done += (size_t)put;
     }
+    write_behind(w, n);
     return 0;
 }
 
@@ -175,18 +192,6 @@ int file_writer_reserve(struct file_writer *w, uint64_t n, struct err *e)
         rc = fallocate(w->fd, 0, 0, (off_t)n);
     while (rc && errno == EINTR);
     return rc && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) ? write_failed(w, e) : 0;
-}
-
-void file_writer_flush_begin(struct file_writer *w, uint64_t offset, uint64_t n)
-{
-    sync_file_range(w->fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
-}
-
-void file_writer_flush_end(struct file_writer *w, uint64_t offset, uint64_t n)
-{
-    sync_file_range(w->fd, (off_t)offset, (off_t)n,
-                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-    posix_fadvise(w->fd, (off_t)offset, (off_t)n, POSIX_FADV_DONTNEED);
 }
 
 int file_writer_append(struct file_writer *w, const void *data, size_t n, struct err *e)

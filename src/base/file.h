@@ -32,14 +32,11 @@ int file_writer_open(struct file_writer **out, const char *path, struct err *e);
 int file_writer_reserve(struct file_writer *w, uint64_t n, struct err *e);
 /* Appends n bytes (buffered). */
 int file_writer_append(struct file_writer *w, const void *data, size_t n, struct err *e);
-/* Writes n bytes at an absolute offset without moving the append position; thread-safe; flushes nothing. */
+/* Writes n bytes at an absolute offset without moving the append position; thread-safe. What is written goes to the
+ * drive meanwhile and leaves the page cache again, so that a large file does not fill the memory. */
 int file_writer_at(struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e);
 /* Bytes appended so far. */
 uint64_t file_writer_size(const struct file_writer *w);
-/* For large files, so that they leave no pages behind: begin starts writing n bytes at offset to the drive, end waits
- * for that and forgets their pages. Only hints; thread-safe. */
-void file_writer_flush_begin(struct file_writer *w, uint64_t offset, uint64_t n);
-void file_writer_flush_end(struct file_writer *w, uint64_t offset, uint64_t n);
 /* Flushes, syncs, renames to the final name and frees. On failure the temporary file is removed. *w = NULL. */
 int file_writer_commit(struct file_writer **w, struct err *e);
 /* Removes the temporary file and frees; NULL is fine. *w = NULL. */

@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/half.h"
+#include "load/direct.h"
 #include "load/finite.h"
 
 enum { FP8_TILE = 128, BNB_BLOCK = 64, NESTED_BLOCK = 256 };
@@ -22,6 +23,7 @@ struct convert_source {
     int64_t              plane_per_row;
     uint8_t             *dq_plane; /* double-quantized: the plane in its stored form, for copying */
     float               *whole;    /* [rows][cols]: blocks that cross rows, decoded at once */
+    const struct direct_file *file; /* NULL: rows are read through the page cache */
 };
 
 static bool is_4bit(enum qtype t)
@@ -255,13 +257,35 @@ int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_r
     return 0;
 }
 
-int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e)
+void convert_read_direct(struct convert_source *c, const struct direct_file *file)
+{
+    c->file = file;
+}
+
+/* Reads the stored codes of these rows; *stored is where they lie in scratch. */
+static int read_stored(const struct convert_source *c, int64_t row, int64_t n_rows, void *scratch, const char **stored,
+                       struct err *e)
 {
     const struct weight_source *s = &c->src;
-    size_t row_bytes = c->whole ? 0 : qtype_row_bytes(s->type, s->cols);
-    int rc = c->whole ? 0 : tensor_read(c->m->dir, s->tensor, s->offset + (uint64_t)row * row_bytes, scratch,
-                                        (uint64_t)n_rows * row_bytes, e);
-    return rc ? rc : convert_stored_rows(c, row, n_rows, scratch, out, e);
+    size_t row_bytes = qtype_row_bytes(s->type, s->cols), n = (size_t)n_rows * row_bytes;
+    uint64_t offset = s->offset + (uint64_t)row * row_bytes;
+    *stored = scratch;
+    if (!c->file)
+        return tensor_read(c->m->dir, s->tensor, offset, scratch, n, e);
+    const struct direct_file *f = &c->file[s->tensor->file];
+    int rc = direct_read(f, s->tensor->offset + offset, n, scratch, stored, e);
+    if (rc) {
+        err_where(e, "%s, tensor \"%s\"", f->path, s->tensor->name);
+        err_hint(e, "check the drive, then download the file again");
+    }
+    return rc;
+}
+
+int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e)
+{
+    const char *stored = scratch;
+    int rc = c->whole ? 0 : read_stored(c, row, n_rows, scratch, &stored, e);
+    return rc ? rc : convert_stored_rows(c, row, n_rows, stored, out, e);
 }
 
 int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst, struct err *e)
@@ -271,14 +295,12 @@ int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const vo
     return weights_finite(s->type, dst, n_rows * s->cols) ? 0 : bad_values(c, "a weight or block scale", e);
 }
 
-int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e)
+int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, void *scratch,
+                      struct err *e)
 {
-    const struct weight_source *s = &c->src;
-    size_t row_bytes = qtype_row_bytes(s->type, s->cols);
-    int rc = tensor_read(c->m->dir, s->tensor, s->offset + (uint64_t)row * row_bytes, dst, (uint64_t)n_rows * row_bytes, e);
-    if (!rc && !weights_finite(s->type, dst, n_rows * s->cols))
-        rc = bad_values(c, "a weight or block scale", e);
-    return rc;
+    const char *stored;
+    int rc = read_stored(c, row, n_rows, scratch, &stored, e);
+    return rc ? rc : convert_copy_stored(c, n_rows, stored, dst, e);
 }
 
 void convert_copy_plane(const struct convert_source *c, void *plane)

@@ -14,7 +14,12 @@ struct convert_source; /* one matrix of the checkpoint, its scale plane read and
 int  convert_open(struct convert_source **out, const struct model *m, const struct weight_source *src, struct err *e);
 void convert_close(struct convert_source **c);
 
-/* Bytes of scratch that convert_rows needs for n_rows rows. */
+struct direct_file;
+/* From now on rows are read past the page cache, from file[tensor->file] (load/direct.h; borrowed): scratch must then be
+ * direct_room(convert_scratch_bytes) long and DIRECT_PAGE aligned. */
+void convert_read_direct(struct convert_source *c, const struct direct_file *file);
+
+/* Bytes of scratch that convert_rows needs for n_rows rows; of the stored codes, if their blocks do not cross rows. */
 size_t convert_scratch_bytes(const struct weight_source *src, int64_t n_rows);
 
 /* Reads rows [row, row + n_rows), decodes and transforms them into out[n_rows][cols]. A weight that is NaN or
@@ -28,7 +33,8 @@ int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_r
 
 /* Where the stored bytes are already what the target needs (plan_is_copy): reads the stored codes of these rows to dst,
  * checking the scales inside the blocks, */
-int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, struct err *e);
+int convert_copy_rows(const struct convert_source *c, int64_t row, int64_t n_rows, void *dst, void *scratch,
+                      struct err *e);
 /* (or takes them from `stored`,) */
 int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst, struct err *e);
 /* and fills the whole scale plane (qtype_sizes); nothing for formats without one. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -69,6 +70,29 @@ void direct_close(struct direct_file *f)
     f->direct_fd = -1;
 }
 
+int direct_open_all(struct direct_file **out, const struct tensor_file *file, int n, struct err *e)
+{
+    struct direct_file *f = calloc((size_t)n + 1, sizeof *f);
+    int rc = f ? 0 : err_set(e, ERR_MEMORY, "no memory for the records of %d files", n);
+    int opened = 0;
+    while (opened < n && !rc) {
+        rc = direct_open(&f[opened], file[opened].path, file[opened].fd, file[opened].bytes, e);
+        opened++;
+    }
+    if (rc)
+        direct_close_all(&f, opened);
+    *out = f;
+    return rc;
+}
+
+void direct_close_all(struct direct_file **f, int n)
+{
+    for (int i = 0; *f && i < n; i++)
+        direct_close(&(*f)[i]);
+    free(*f);
+    *f = NULL;
+}
+
 size_t direct_room(size_t n)
 {
     return align_up(n, DIRECT_PAGE) + DIRECT_PAGE;
@@ -119,4 +143,12 @@ int direct_unchanged(const struct direct_file *f, struct err *e)
         st.st_mtim.tv_nsec != f->changed.tv_nsec)
         return file_failed(f, e, "the file was changed while it was read");
     return 0;
+}
+
+int direct_all_unchanged(const struct direct_file *f, int n, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = direct_unchanged(&f[i], e);
+    return rc;
 }

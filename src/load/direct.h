@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/err.h"
+#include "model/tensor_dir.h"
 
 enum { DIRECT_PAGE = 4096 };
 
@@ -29,6 +30,10 @@ struct direct_file {
 int  direct_open(struct direct_file *f, const char *path, int fd, uint64_t bytes, struct err *e);
 void direct_close(struct direct_file *f);
 
+/* The same for n files, in an array. Gives *out. */
+int  direct_open_all(struct direct_file **out, const struct tensor_file *file, int n, struct err *e);
+void direct_close_all(struct direct_file **f, int n);
+
 /* Bytes that buffer must have for n bytes wanted. */
 size_t direct_room(size_t n);
 /* Reads [offset, offset + n) into buffer, which is DIRECT_PAGE aligned; the wanted bytes begin at *at in it. Thread-safe.
@@ -37,5 +42,6 @@ int direct_read(const struct direct_file *f, uint64_t offset, size_t n, char *bu
 
 /* ERR_FILE when the file has another length or was written to since direct_open. */
 int direct_unchanged(const struct direct_file *f, struct err *e);
+int direct_all_unchanged(const struct direct_file *f, int n, struct err *e);
 
 #endif

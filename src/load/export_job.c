@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "load/convert.h"
+#include "load/direct.h"
 #include "plan/plan.h"
 
 enum {
@@ -35,6 +36,7 @@ struct work {
     const struct export_options *opt;
     struct task *task;
     int64_t n_task;
+    struct direct_file *file; /* of the model */
     size_t panel_floats, scratch_bytes, code_bytes, absmax_floats, plane_bytes; /* of each thread */
     uint64_t total_bytes;
     _Atomic uint64_t done_bytes;
@@ -199,7 +201,7 @@ static int convert_panel(const struct export_job *job, const struct export_item 
     float *absmax = b->absmax + (has_absmax(it->target) ? row * (it->src.cols / BNB_BLOCK) : 0);
     int rc;
     if (is_copy(it)) {
-        rc = convert_copy_rows(c, row, n, b->codes, e);
+        rc = convert_copy_rows(c, row, n, b->codes, b->scratch, e);
     } else {
         rc = read_rows(it, c, row, n, b, e);
         struct qmat_encoder enc = { panel_type(it->target), n, it->src.cols, b->codes, absmax, NULL };
@@ -301,6 +303,7 @@ static int run_task(struct work *w, const struct task *t, const struct buffers *
     int rc = convert_open(&c, w->job->m, &it->src, e);
     if (rc)
         return rc;
+    convert_read_direct(c, w->file);
     int64_t step = panel_rows(it), end = t->row + t->n_rows;
     for (int64_t row = t->row, n; row < end && !rc && !atomic_load(&w->stop); row += n) {
         n = step < end - row ? step : end - row;
@@ -320,7 +323,7 @@ static bool make_buffers(const struct work *w, struct buffers *b)
     b->panel = malloc(w->panel_floats * sizeof *b->panel);
     b->moved = malloc(w->panel_floats * sizeof *b->moved);
     b->absmax = malloc((w->absmax_floats + 1) * sizeof *b->absmax);
-    b->scratch = malloc(w->scratch_bytes + 1);
+    b->scratch = aligned_alloc(DIRECT_PAGE, direct_room(w->scratch_bytes));
     b->codes = malloc(w->code_bytes + 1);
     b->plane = malloc(w->plane_bytes + 1);
     return b->panel && b->moved && b->absmax && b->scratch && b->codes && b->plane;
@@ -391,13 +394,19 @@ static int make_tasks(struct work *w, struct err *e)
 int export_job_run(struct export_job *job, const struct export_options *opt, struct err *e)
 {
     struct work w = { .job = job, .opt = opt, .lock = PTHREAD_MUTEX_INITIALIZER };
+    const struct tensor_dir *dir = job->m->dir;
     int rc = make_tasks(&w, e);
+    if (!rc)
+        rc = direct_open_all(&w.file, dir->file, dir->n_file, e);
     if (!rc) {
         threads_run(opt->threads, run_thread, &w);
+        if (!w.first.code)
+            direct_all_unchanged(w.file, dir->n_file, &w.first);
         rc = w.first.code;
         if (rc && e)
             *e = w.first;
     }
+    direct_close_all(&w.file, dir->n_file);
     free(w.task);
     return rc;
 }

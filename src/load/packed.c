@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +24,6 @@ struct record { /* of the item table */
     uint64_t at, data_bytes, scale_bytes;
 };
 
-/* Regions of the file go to the drive when they are complete; beyond so many on their way, writers wait for the oldest.
- * A piece belongs to the region in which it begins. */
-enum { REGION_BYTES = 32 << 20, REGIONS_MOVING = 8 };
-
 struct packed {
     struct packed_options     opt;
     const struct packed_item *item;
@@ -46,10 +41,6 @@ struct packed_writer {
     uint64_t           *first, *sum;
     struct file_writer *file;
     char               *path;
-    pthread_mutex_t     lock; /* of the rest */
-    size_t             *region_left; /* bytes still to come in each */
-    uint64_t            moving[REGIONS_MOVING]; /* a ring of regions */
-    unsigned            first_moving, end_moving;
 };
 
 /* ---- layout ---- */
@@ -337,10 +328,8 @@ struct tensor_file packed_file(const struct packed *p)
 static void writer_free(struct packed_writer *w)
 {
     file_writer_abort(&w->file);
-    pthread_mutex_destroy(&w->lock);
     free(w->first);
     free(w->sum);
-    free(w->region_left);
     free(w->path);
     free(w);
 }
@@ -352,24 +341,13 @@ void packed_abort(struct packed_writer **wp)
     *wp = NULL;
 }
 
-static uint64_t region_of(const struct packed_item *it, int piece)
-{
-    return (it->at + (uint64_t)piece * PACKED_PIECE) / REGION_BYTES;
-}
-
 static int prepare(struct packed_writer *w, const struct packed_options *opt, struct err *e)
 {
     w->file_bytes = file_length(w->item, w->n);
     w->path = packed_file_name(opt, &w->key);
     w->first = index_sums(w->item, w->n);
     w->sum = w->first ? calloc((size_t)w->first[w->n] + 1, sizeof *w->sum) : NULL;
-    w->region_left = calloc((size_t)(w->file_bytes / REGION_BYTES) + 1, sizeof *w->region_left);
-    if (!w->path || !w->sum || !w->region_left)
-        return err_set(e, ERR_MEMORY, "no memory for a packed model's records");
-    for (int i = 0; i < w->n; i++)
-        for (int piece = 0; piece < (int)pieces_of(&w->item[i]); piece++)
-            w->region_left[region_of(&w->item[i], piece)] += piece_bytes(&w->item[i], piece);
-    return 0;
+    return w->path && w->sum ? 0 : err_set(e, ERR_MEMORY, "no memory for a packed model's records");
 }
 
 int packed_begin(struct packed_writer **out, const struct packed_options *opt, const struct packed_key *key,
@@ -378,7 +356,7 @@ int packed_begin(struct packed_writer **out, const struct packed_options *opt, c
     struct packed_writer *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory for a packed model's records");
-    *w = (struct packed_writer){ .item = item, .n = n, .key = *key, .lock = PTHREAD_MUTEX_INITIALIZER };
+    *w = (struct packed_writer){ .item = item, .n = n, .key = *key };
     int rc = prepare(w, opt, e);
     if (!rc)
         rc = packed_make_room(opt, key, w->file_bytes, e);
@@ -396,38 +374,12 @@ int packed_begin(struct packed_writer **out, const struct packed_options *opt, c
     return 0;
 }
 
-enum { NO_REGION = -1 };
-
-/* Counts n bytes as put. When that completes the region, it is to be moved to the drive; *oldest is then the one to
- * wait for, or NO_REGION. */
-static bool region_turn(struct packed_writer *w, uint64_t region, size_t n, int64_t *oldest)
-{
-    *oldest = NO_REGION;
-    pthread_mutex_lock(&w->lock);
-    bool complete = (w->region_left[region] -= n) == 0;
-    if (complete) {
-        if (w->end_moving - w->first_moving == REGIONS_MOVING)
-            *oldest = (int64_t)w->moving[w->first_moving++ % REGIONS_MOVING];
-        w->moving[w->end_moving++ % REGIONS_MOVING] = region;
-    }
-    pthread_mutex_unlock(&w->lock);
-    return complete;
-}
-
 static int put_piece(struct packed_writer *w, int i, int piece, const char *bytes, struct err *e)
 {
     const struct packed_item *it = &w->item[i];
     size_t n = piece_bytes(it, piece);
-    uint64_t region = region_of(it, piece);
-    int64_t oldest;
     w->sum[w->first[i] + (uint64_t)piece] = XXH3_64bits(bytes, n);
-    int rc = file_writer_at(w->file, bytes, n, it->at + (uint64_t)piece * PACKED_PIECE, e);
-    if (rc || !region_turn(w, region, n, &oldest))
-        return rc;
-    file_writer_flush_begin(w->file, region * REGION_BYTES, REGION_BYTES);
-    if (oldest != NO_REGION)
-        file_writer_flush_end(w->file, (uint64_t)oldest * REGION_BYTES, REGION_BYTES);
-    return 0;
+    return file_writer_at(w->file, bytes, n, it->at + (uint64_t)piece * PACKED_PIECE, e);
 }
 
 int packed_put(struct packed_writer *w, int i, const void *span, struct err *e)

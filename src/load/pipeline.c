@@ -85,8 +85,8 @@ static int read_task(struct pipeline *p, int64_t i, struct buffer *b, struct err
     const struct direct_file *f = &p->file[need.file];
     int rc = direct_read(f, need.offset, need.n, b->memory, &b->bytes, e);
     if (rc) {
-        err_where(e, "tensor %s", need.name);
-        err_where(e, "%s", f->path);
+        err_where(e, "%s, tensor \"%s\"", f->path, need.name);
+        err_hint(e, "check the drive, then download the file again");
     }
     return rc;
 }
@@ -193,20 +193,17 @@ static void worker(void *arg, struct threads *threads, int thread)
 static int prepare(struct pipeline *p, struct err *e)
 {
     const struct pipeline_job *job = p->job;
-    int n_file = job->n_file, threads = threads_count(job->threads);
+    int threads = threads_count(job->threads);
     size_t room = direct_room(job->most_bytes);
     p->n_buffer = pipeline_buffers(threads);
-    p->file = calloc((size_t)n_file + 1, sizeof *p->file);
-    for (int i = 0; p->file && i < n_file; i++)
-        p->file[i].direct_fd = -1; /* before anything can fail: all of them are closed in the end */
     p->buffer = calloc((size_t)p->n_buffer, sizeof *p->buffer);
-    if (!p->file || !p->buffer)
+    if (!p->buffer)
         return err_set(e, ERR_MEMORY, "no memory for the loading buffers");
     int rc = mem_ram(&p->memory, pipeline_bytes(threads, job->most_bytes), "the loading buffers", e);
     for (int i = 0; i < p->n_buffer && !rc; i++)
         p->buffer[i] = (struct buffer){ (char *)p->memory.ptr + (size_t)i * room, NULL, i, -1 };
-    for (int i = 0; i < n_file && !rc; i++)
-        rc = direct_open(&p->file[i], job->file[i].path, job->file[i].fd, job->file[i].bytes, e);
+    if (!rc)
+        rc = direct_open_all(&p->file, job->file, job->n_file, e);
     for (int64_t i = 0; i < job->n_task && !rc; i++)
         p->total_bytes += job->need(job->user, i).n;
     return rc;
@@ -240,11 +237,8 @@ int pipeline_run(const struct pipeline_job *job, struct err *e)
     for (int i = 0; i < p.n_reader; i++)
         pthread_join(p.reader[i], NULL);
     if (!p.first.code) /* what was read is only right if nobody wrote meanwhile */
-        for (int i = 0; i < job->n_file && !p.first.code; i++)
-            direct_unchanged(&p.file[i], &p.first);
-    for (int i = 0; p.file && i < job->n_file; i++)
-        direct_close(&p.file[i]);
-    free(p.file);
+        direct_all_unchanged(p.file, job->n_file, &p.first);
+    direct_close_all(&p.file, job->n_file);
     free(p.buffer);
     mem_free(&p.memory);
     pthread_cond_destroy(&p.read);

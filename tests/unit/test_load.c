@@ -164,7 +164,7 @@ static void make_item(const struct model *m, const struct plan_item *it, char *d
     assert_true(x && absmax && scratch);
     int rc = convert_open(&c, m, &it->src, &e);
     if (!rc && plan_is_copy(&it->src, it->target)) {
-        rc = convert_copy_rows(c, 0, it->src.rows, data, &e);
+        rc = convert_copy_rows(c, 0, it->src.rows, data, scratch, &e);
         convert_copy_plane(c, plane);
     } else if (!rc) {
         struct qmat_encoder enc = { it->target, it->src.rows, it->src.cols, data, plane, absmax };
