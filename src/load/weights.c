@@ -260,7 +260,7 @@ static int open_records(struct weights *w, const struct plan *p, struct device *
 
 int weights_reserve(struct weights **out, const struct plan *p, struct device *d, struct err *e)
 {
-    struct weights *w = calloc(1, sizeof *w);
+    struct weights *w = *out = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory for the weights' records");
     int rc = open_records(w, p, d, e);

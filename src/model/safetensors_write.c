@@ -83,6 +83,8 @@ int safetensors_write_tensor(struct safetensors_writer *w, const char *name, con
 {
     struct slot s = { .dtype = dtype, .n_dims = n_dims, .item_bytes = item_bytes(dtype) };
     int64_t elements;
+    if (w->failed)
+        return 0; /* said by begin; a name would belong to nobody */
     if (!s.item_bytes || n_dims > TENSOR_MAX_DIMS || !tensor_count_elements(dim, n_dims, &elements) ||
         !checked_mul((uint64_t)elements, (uint64_t)s.item_bytes, &s.bytes))
         w->failed = ERR_FORMAT;

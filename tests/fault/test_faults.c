@@ -43,8 +43,15 @@ static const char source[] = "tests/data/tiny/qwen3_5_moe";
 
 #ifdef __SANITIZE_ADDRESS__
 #define REAL(name) __interceptor_##name
+enum { ADDRESS_SANITIZER = 1 };
 #else
+enum { ADDRESS_SANITIZER = 0 };
 #define REAL(name) __libc_##name
+#endif
+#ifdef __SANITIZE_THREAD__
+enum { THREAD_SANITIZER = 1 };
+#else
+enum { THREAD_SANITIZER = 0 };
 #endif
 void *REAL(malloc)(size_t n);
 void *REAL(calloc)(size_t n, size_t bytes);
@@ -59,29 +66,38 @@ static bool fails(enum fault_kind kind, int with)
     return true;
 }
 
+/* The address sanitizer's own start of a thread allocates through libc and does not survive a failure: with it only
+ * what this program itself asks for fails. */
+extern const char __executable_start[], etext[];
+static bool alloc_fails(const void *caller)
+{
+    bool ours = !ADDRESS_SANITIZER || ((const char *)caller >= __executable_start && (const char *)caller < etext);
+    return ours && fails(FAULT_ALLOC, ENOMEM);
+}
+
 void *malloc(size_t n)
 {
-    return fails(FAULT_ALLOC, ENOMEM) ? NULL : REAL(malloc)(n);
+    return alloc_fails(__builtin_return_address(0)) ? NULL : REAL(malloc)(n);
 }
 
 void *calloc(size_t n, size_t bytes)
 {
-    return fails(FAULT_ALLOC, ENOMEM) ? NULL : REAL(calloc)(n, bytes);
+    return alloc_fails(__builtin_return_address(0)) ? NULL : REAL(calloc)(n, bytes);
 }
 
 void *realloc(void *p, size_t n)
 {
-    return fails(FAULT_ALLOC, ENOMEM) ? NULL : REAL(realloc)(p, n);
+    return alloc_fails(__builtin_return_address(0)) ? NULL : REAL(realloc)(p, n);
 }
 
 void *aligned_alloc(size_t align, size_t n)
 {
-    return fails(FAULT_ALLOC, ENOMEM) ? NULL : REAL(memalign)(align, n);
+    return alloc_fails(__builtin_return_address(0)) ? NULL : REAL(memalign)(align, n);
 }
 
 int posix_memalign(void **out, size_t align, size_t n)
 {
-    void *p = fails(FAULT_ALLOC, ENOMEM) ? NULL : REAL(memalign)(align, n);
+    void *p = alloc_fails(__builtin_return_address(0)) ? NULL : REAL(memalign)(align, n);
     if (p)
         *out = p;
     return p ? 0 : ENOMEM;
@@ -154,7 +170,7 @@ struct rig {
     struct disk_weights disk;
     char *folder;              /* for packs, or for what is written */
     struct odd_io *io;
-    int lines;                 /* about packs */
+    bool from_pack;            /* the last load */
     int32_t ids[N_PROMPT + N_DECODE];
     float want[VOCAB], got[VOCAB];
     char *snapshot;
@@ -207,13 +223,6 @@ static bool same(struct rig *r)
     return memcmp(r->got, r->want, sizeof r->want) == 0;
 }
 
-static void note(void *user, const char *line)
-{
-    struct rig *r = user;
-    r->lines++;
-    (void)line;
-}
-
 /* Opens and loads; mix NONE without a pack. */
 static int load(struct rig *r, enum mix mix, bool *hit, bool *right, struct err *e)
 {
@@ -223,7 +232,7 @@ static int load(struct rig *r, enum mix mix, bool *hit, bool *right, struct err 
     struct weights *w = NULL;
     struct machine machine = { .disk_free = (size_t)1 << 40 };
     struct plan_options opt = { .mix = mix, .threads = threads_count(r->threads) };
-    struct packed_options pack = { .folder = r->folder, .spare_bytes = 1, .say = note, .say_user = r };
+    struct packed_options pack = { .folder = r->folder, .spare_bytes = 1 };
     struct weights_options how = { .threads = r->threads, .pack = mix == MIX_NONE ? NULL : &pack };
     int rc = model_open(&m, source, e);
     if (!rc)
@@ -234,6 +243,7 @@ static int load(struct rig *r, enum mix mix, bool *hit, bool *right, struct err 
         rc = weights_load(&w, p, r->device, &how, e);
     *hit = faults_disarm();
     if (!rc) {
+        r->from_pack = w->loaded.from_pack;
         struct err none = { 0 };
         assert_int_equal(evaluate(r, w, &none), 0);
         *right = same(r);
@@ -270,8 +280,17 @@ static int load_stored(struct rig *r, bool *hit, bool *right, struct err *e)
 
 static int load_and_pack(struct rig *r, bool *hit, bool *right, struct err *e)
 {
+    struct err none = { 0 };
+    bool again, right_again;
     int rc = load(r, MIX_NF4_DQ, hit, right, e);
     only_whole_packs(r->folder);
+    int kept = faults_entries(r->folder);
+    if (!*hit && !rc)
+        assert_int_equal(kept, 1);
+    if (*hit && kept) { /* what was kept in spite of the failure is whole */
+        assert_int_equal(load(r, MIX_NF4_DQ, &again, &right_again, &none), 0);
+        assert_true(r->from_pack && right_again);
+    }
     empty_folder(r->folder);
     return rc;
 }
@@ -407,6 +426,11 @@ static void packing(void **state)
 static void loading_a_pack(void **state)
 {
     struct rig *r = *state;
+    struct err e = { 0 };
+    bool hit, right;
+    assert_int_equal(load_packed(r, &hit, &right, &e), 0); /* makes it */
+    assert_int_equal(load_packed(r, &hit, &right, &e), 0);
+    assert_true(r->from_pack);
     every_call(r, "load a pack", load_packed);
     empty_folder(r->folder);
 }
@@ -492,9 +516,8 @@ static int close_rig(void **state)
 
 int main(void)
 {
-#ifdef __SANITIZE_THREAD__
-    return 77; /* it replaces the same calls */
-#endif
+    if (THREAD_SANITIZER)
+        return 77; /* it replaces the same calls */
     json_set_alloc_funcs(jansson_malloc, free);
     signal(SIGALRM, say_where); /* nothing may wait for ever */
     alarm(300);
