@@ -41,23 +41,26 @@ static const char source[] = "tests/data/tiny/qwen3_5_moe";
 
 /* ---- the replaced calls ---- */
 
-#ifdef __SANITIZE_ADDRESS__
-#define REAL(name) __interceptor_##name
-enum { ADDRESS_SANITIZER = 1 };
-#else
-enum { ADDRESS_SANITIZER = 0 };
-#define REAL(name) __libc_##name
+#ifndef __has_feature
+#define __has_feature(name) 0 /* clang's way to say which sanitizer */
 #endif
-#ifdef __SANITIZE_THREAD__
-enum { THREAD_SANITIZER = 1 };
+#if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
+enum { ADDRESS_SANITIZER = 1, THREAD_SANITIZER = 0 };
+#define REAL(name) __interceptor_##name
+#elif defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
+enum { ADDRESS_SANITIZER = 0, THREAD_SANITIZER = 1 };
+#define REAL(name) name
+#define NOTHING_REPLACED /* it replaces these calls itself */
 #else
-enum { THREAD_SANITIZER = 0 };
+enum { ADDRESS_SANITIZER = 0, THREAD_SANITIZER = 0 };
+#define REAL(name) __libc_##name
 #endif
 void *REAL(malloc)(size_t n);
 void *REAL(calloc)(size_t n, size_t bytes);
 void *REAL(realloc)(void *p, size_t n);
 void *REAL(memalign)(size_t align, size_t n);
 
+#ifndef NOTHING_REPLACED
 static bool fails(enum fault_kind kind, int with)
 {
     if (!faults_now(kind))
@@ -154,6 +157,8 @@ void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
         return MAP_FAILED;
     return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
 }
+
+#endif
 
 static void *jansson_malloc(size_t n)
 {
