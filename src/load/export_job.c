@@ -400,6 +400,8 @@ int export_job_run(struct export_job *job, const struct export_options *opt, str
         rc = direct_open_all(&w.file, dir->file, dir->n_file, e);
     if (!rc) {
         threads_run(opt->threads, run_thread, &w);
+        if (!w.first.code && w.reported == 0 && job->n_item > 0) /* other threads did all the work */
+            report(&w, &job->item[job->n_item - 1], &w.first);
         if (!w.first.code)
             direct_all_unchanged(w.file, dir->n_file, &w.first);
         rc = w.first.code;

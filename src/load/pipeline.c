@@ -234,6 +234,8 @@ int pipeline_run(const struct pipeline_job *job, struct err *e)
         fail(&p, &why); /* readers that run end */
     else
         threads_run(job->threads, worker, &p);
+    if (!p.first.code && p.reported == 0 && job->n_task > 0) /* the pool's other threads did all the work */
+        report(&p, job->n_task - 1);
     for (int i = 0; i < p.n_reader; i++)
         pthread_join(p.reader[i], NULL);
     if (!p.first.code) /* what was read is only right if nobody wrote meanwhile */
