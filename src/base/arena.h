@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 struct arena {
-    char  *base;     /* NULL: measuring */
+    char *base;      /* NULL: measuring */
     size_t used;     /* bytes taken so far */
     size_t capacity; /* of base */
 };

@@ -17,7 +17,7 @@ enum {
 };
 
 struct err {
-    int  code;
+    int code;
     char what[320];
     char where[320];
     char hint[320];

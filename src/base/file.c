@@ -17,7 +17,8 @@
 static int open_failed(const char *path, struct err *e)
 {
     int why = errno;
-    err_set(e, ERR_FILE, why == ENOENT ? "there is no such file" : "the file cannot be opened: %s", strerror(why));
+    err_set(e, ERR_FILE, why == ENOENT ? "there is no such file" : "the file cannot be opened: %s",
+            strerror(why));
     err_where(e, "%s", path);
     err_hint(e, why == EACCES ? "check its permissions: ls -l \"%s\"" : "check the path: ls \"%s\"", path);
     return ERR_FILE;
@@ -65,8 +66,8 @@ int file_slurp(const char *path, size_t max_bytes, char **out, size_t *bytes, st
         return rc;
     char *text = NULL;
     if (size > max_bytes)
-        rc = err_set(e, ERR_FORMAT, "the file has %llu bytes; at most %zu are accepted", (unsigned long long)size,
-                     max_bytes);
+        rc = err_set(e, ERR_FORMAT, "the file has %llu bytes; at most %zu are accepted",
+                     (unsigned long long)size, max_bytes);
     else if (!(text = malloc((size_t)size + 1)))
         rc = err_set(e, ERR_MEMORY, "no memory for a file of %llu bytes", (unsigned long long)size);
     else
@@ -86,12 +87,12 @@ int file_slurp(const char *path, size_t max_bytes, char **out, size_t *bytes, st
 enum { WRITE_BUFFER = 1 << 20, WRITE_BEHIND = 32 << 20, WRITE_WAIT = 128 << 20 };
 
 struct file_writer {
-    int      fd;
-    char    *path;     /* the final name */
-    char    *tmp_path; /* what exists meanwhile */
+    int fd;
+    char *path;        /* the final name */
+    char *tmp_path;    /* what exists meanwhile */
     uint64_t appended; /* bytes given to append */
-    size_t   pending;  /* of them still in buffer */
-    char    *buffer;
+    size_t pending;    /* of them still in buffer */
+    char *buffer;
     _Atomic uint64_t written;
 };
 
@@ -100,13 +101,14 @@ static int write_failed(const struct file_writer *w, struct err *e)
     int why = errno;
     err_set(e, ERR_IO, "writing failed: %s", strerror(why));
     err_where(e, "%s", w->path);
-    err_hint(e, why == ENOSPC || why == EDQUOT ? "free space on that drive (df -h), or name an output elsewhere"
-                                               : "name an output in a folder you can write to");
+    err_hint(e, why == ENOSPC || why == EDQUOT
+                    ? "free space on that drive (df -h), or name an output elsewhere"
+                    : "name an output in a folder you can write to");
     return ERR_IO;
 }
 
-/* Every WRITE_BEHIND bytes the drive is told to begin; every WRITE_WAIT bytes somebody waits for it, which keeps writers
- * from running ahead of it, and what has been written is forgotten. */
+/* Every WRITE_BEHIND bytes the drive is told to begin; every WRITE_WAIT bytes somebody waits for it, which
+ * keeps writers from running ahead of it, and what has been written is forgotten. */
 static void write_behind(struct file_writer *w, size_t n)
 {
     uint64_t before = atomic_fetch_add(&w->written, n), after = before + n;
@@ -115,7 +117,8 @@ static void write_behind(struct file_writer *w, size_t n)
     sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     if (before / WRITE_WAIT == after / WRITE_WAIT)
         return;
-    sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    sync_file_range(w->fd, 0, 0,
+                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
@@ -140,7 +143,8 @@ static int flush(struct file_writer *w, struct err *e)
     return rc;
 }
 
-/* Creates and locks w's temporary file. A sweep may take a new file before it is locked: then there is another. */
+/* Creates and locks w's temporary file. A sweep may take a new file before it is locked: then there is
+ * another. */
 static int open_locked(struct file_writer *w, size_t room)
 {
     for (int n = 0;; n++) {
@@ -152,7 +156,8 @@ static int open_locked(struct file_writer *w, size_t room)
         if (fd < 0)
             continue;
         /* Without locks (some network drives) nothing is swept either. */
-        if ((flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) && fstat(fd, &st) == 0 && st.st_nlink > 0)
+        if ((flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) && fstat(fd, &st) == 0 &&
+            st.st_nlink > 0)
             return fd;
         close(fd);
     }

@@ -24,20 +24,22 @@ int file_slurp(const char *path, size_t max_bytes, char **out, size_t *bytes, st
 
 struct file_writer; /* a file being written beside its final name */
 
-/* Creates "PATH.tmp-PID-N" in the same folder, locked as long as it is being written (file_sweep). Any number may be
- * open for the same path, in any processes; the last one committed stays. ERR_IO when that cannot be done. Gives *out. */
+/* Creates "PATH.tmp-PID-N" in the same folder, locked as long as it is being written (file_sweep). Any number
+ * may be open for the same path, in any processes; the last one committed stays. ERR_IO when that cannot be
+ * done. Gives *out. */
 int file_writer_open(struct file_writer **out, const char *path, struct err *e);
-/* Takes room for n bytes on the drive now, so that a full one fails early (ERR_IO); where the filesystem cannot do
- * that, nothing happens. */
+/* Takes room for n bytes on the drive now, so that a full one fails early (ERR_IO); where the filesystem
+ * cannot do that, nothing happens. */
 int file_writer_reserve(struct file_writer *w, uint64_t n, struct err *e);
 /* Appends n bytes (buffered). */
 int file_writer_append(struct file_writer *w, const void *data, size_t n, struct err *e);
-/* Writes n bytes at an absolute offset without moving the append position; thread-safe. What is written goes to the
- * drive meanwhile and leaves the page cache again, so that a large file does not fill the memory. */
+/* Writes n bytes at an absolute offset without moving the append position; thread-safe. What is written goes
+ * to the drive meanwhile and leaves the page cache again, so that a large file does not fill the memory. */
 int file_writer_at(struct file_writer *w, const void *data, size_t n, uint64_t offset, struct err *e);
 /* Bytes appended so far. */
 uint64_t file_writer_size(const struct file_writer *w);
-/* Flushes, syncs, renames to the final name and frees. On failure the temporary file is removed. *w = NULL. */
+/* Flushes, syncs, renames to the final name and frees. On failure the temporary file is removed. *w = NULL.
+ */
 int file_writer_commit(struct file_writer **w, struct err *e);
 /* Removes the temporary file and frees; NULL is fine. *w = NULL. */
 void file_writer_abort(struct file_writer **w);

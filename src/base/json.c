@@ -39,8 +39,8 @@ int json_parse(const char *text, size_t n, json_t **out, struct err *e)
     json_error_t why;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
     if (!root)
-        return err_set(e, ERR_FORMAT, "the JSON text is invalid: %.120s (line %d, column %d)", why.text, why.line,
-                       why.column);
+        return err_set(e, ERR_FORMAT, "the JSON text is invalid: %.120s (line %d, column %d)", why.text,
+                       why.line, why.column);
     if (!json_is_object(root)) {
         json_decref(root);
         return err_set(e, ERR_FORMAT, "the JSON text is not an object");

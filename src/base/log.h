@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 struct progress {
-    uint64_t    done_bytes, total_bytes; /* total 0: unknown */
-    const char *doing;                   /* borrowed: "reading", "writing" */
-    const char *item;                    /* borrowed: a tensor's or file's name */
+    uint64_t done_bytes, total_bytes; /* total 0: unknown */
+    const char *doing;                /* borrowed: "reading", "writing" */
+    const char *item;                 /* borrowed: a tensor's or file's name */
 };
 
 /* Called from one thread at a time, at most some 20 times a second. Returning nonzero asks the work to stop

@@ -22,7 +22,8 @@ int mem_ram(struct mem *out, size_t bytes, const char *purpose, struct err *e)
     size_t span = align_up(bytes, 4096) + (align > 4096 ? align : 0);
     char *p = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
-        err_set(e, ERR_MEMORY, "no memory for %s (%.1f MiB): %s", purpose, (double)bytes / 1048576, strerror(errno));
+        err_set(e, ERR_MEMORY, "no memory for %s (%.1f MiB): %s", purpose, (double)bytes / 1048576,
+                strerror(errno));
         err_hint(e, "close other programs, or use a smaller --ctx, --batch or --type");
         return ERR_MEMORY;
     }

@@ -18,8 +18,8 @@ enum mem_home {
 };
 
 struct mem {
-    void         *ptr;
-    size_t        bytes;
+    void *ptr;
+    size_t bytes;
     enum mem_home home;
 };
 
@@ -33,8 +33,8 @@ void mem_free(struct mem *m);
 /* Peak resident memory of this process so far, in bytes (VmHWM); 0 where unknown. */
 size_t mem_peak_rss(void);
 
-/* Gives small freed blocks back to the system, where it can: after work that allocates much for a short time, such as
- * reading a large JSON text. */
+/* Gives small freed blocks back to the system, where it can: after work that allocates much for a short time,
+ * such as reading a large JSON text. */
 void mem_trim(void);
 
 #endif

@@ -1,5 +1,6 @@
-/* threads.c: see threads.h. Two counters decide everything: generation (a job was published) and the barrier's
- * phase. Each lives in its own cache line; waiters spin on a line that is written once per event. */
+/* threads.c: see threads.h. Two counters decide everything: generation (a job was published) and the
+ * barrier's phase. Each lives in its own cache line; waiters spin on a line that is written once per event.
+ */
 #include "base/threads.h"
 
 #include <hwloc.h>
@@ -19,9 +20,9 @@ enum { MAX_THREADS = 1024, SPINS = 2000, YIELDS = 200 };
 
 struct worker {
     struct threads *pool;
-    pthread_t       handle;
-    int             index; /* 1..count-1 */
-    int             cpu;   /* to pin to; -1: leave alone */
+    pthread_t handle;
+    int index; /* 1..count-1 */
+    int cpu;   /* to pin to; -1: leave alone */
 };
 
 struct threads {
@@ -29,11 +30,12 @@ struct threads {
     alignas(64) _Atomic uint32_t phase;      /* counts barriers passed */
     alignas(64) _Atomic uint32_t arrived;    /* threads at the current barrier */
     alignas(64) _Atomic int64_t next;        /* threads_next */
-    alignas(64) _Atomic uint32_t sleepers;   /* threads inside futex_wait, so that wakes cost nothing otherwise */
-    threads_fn     fn;
-    void          *arg;
-    int            count;
-    bool           stopping;
+    alignas(
+        64) _Atomic uint32_t sleepers; /* threads inside futex_wait, so that wakes cost nothing otherwise */
+    threads_fn fn;
+    void *arg;
+    int count;
+    bool stopping;
     struct worker *worker;
 };
 
@@ -158,8 +160,8 @@ int threads_count(const struct threads *t)
     return t->count;
 }
 
-/* quota / period of one cgroup file, at least 1 (more threads than whole CPUs would be stopped while they wait for
- * each other); INT_MAX when there is no limit ("max", -1 or no file). */
+/* quota / period of one cgroup file, at least 1 (more threads than whole CPUs would be stopped while they
+ * wait for each other); INT_MAX when there is no limit ("max", -1 or no file). */
 static int quota_cpus(const char *quota_path, const char *period_path)
 {
     long long quota = -1, period = 0;
@@ -179,7 +181,8 @@ static int quota_cpus(const char *quota_path, const char *period_path)
     return quota < period ? 1 : (int)(quota / period);
 }
 
-/* CPUs that cgroups grant: v2's cpu.max of the process' own group and of every group above it, or v1's files. */
+/* CPUs that cgroups grant: v2's cpu.max of the process' own group and of every group above it, or v1's files.
+ */
 static int cgroup_cpus(void)
 {
     char line[512], path[640], *group = NULL;

@@ -18,8 +18,9 @@ struct threads;
 /* One job: thread is 0..threads_count(t)-1. */
 typedef void (*threads_fn)(void *arg, struct threads *t, int thread);
 
-/* Gives a pool of n threads (n - 1 workers and the caller), pinned one to a physical core where the topology is
- * known and the process may use that many; n <= 0: threads_default(). ERR_MEMORY when threads cannot start. */
+/* Gives a pool of n threads (n - 1 workers and the caller), pinned one to a physical core where the topology
+ * is known and the process may use that many; n <= 0: threads_default(). ERR_MEMORY when threads cannot
+ * start. */
 int threads_open(struct threads **out, int n, struct err *e);
 void threads_close(struct threads **t); /* joins the workers; NULL is fine */
 
@@ -34,13 +35,14 @@ void threads_run(struct threads *t, threads_fn fn, void *arg);
 /* Inside a job: returns when every thread has arrived. */
 void threads_barrier(struct threads *t);
 
-/* Inside a job: a shared counter that hands out 0, 1, 2, ... each once; every job starts at 0. After a barrier
- * at which thread 0 called threads_rewind, it starts at 0 again:
- *     threads_barrier(t); if (thread == 0) threads_rewind(t); threads_barrier(t);                          */
+/* Inside a job: a shared counter that hands out 0, 1, 2, ... each once; every job starts at 0. After a
+ * barrier at which thread 0 called threads_rewind, it starts at 0 again: threads_barrier(t); if (thread == 0)
+ * threads_rewind(t); threads_barrier(t);                          */
 int64_t threads_next(struct threads *t);
 void threads_rewind(struct threads *t);
 
-/* The contiguous share of [0, n) that thread gets when all threads get the same; rounded to multiples of step. */
+/* The contiguous share of [0, n) that thread gets when all threads get the same; rounded to multiples of
+ * step. */
 struct range {
     int64_t begin, end;
 };

@@ -78,7 +78,8 @@ static void print_doubt(const struct bench *b)
 {
     for (int i = 0; i < b->n_row; i++)
         if (bench_share(b, &b->row[i]) > 1.02) {
-            printf("More than the limit: it was measured on a busy machine; measure it again with tonne doctor.\n");
+            printf("More than the limit: it was measured on a busy machine; measure it again with tonne "
+                   "doctor.\n");
             return;
         }
 }

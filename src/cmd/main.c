@@ -14,8 +14,7 @@
 
 static const struct command *const commands[] = {
     &command_run,        &command_chat,     &command_plan,   &command_inspect,
-    &command_perplexity, &command_quantize, &command_doctor,
-    &command_bench,
+    &command_perplexity, &command_quantize, &command_doctor, &command_bench,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -3,7 +3,8 @@
  * rows, its help; parsing, range checks, suggestions and --help come from that. Every command fills the same
  * struct args, so that an option means the same everywhere.
  *
- * Forms: --opt value, --opt=value, -p value (names of one letter), -- ends options, "-" is an argument. Counts read 4096 and 32K (1024s).
+ * Forms: --opt value, --opt=value, -p value (names of one letter), -- ends options, "-" is an argument.
+ * Counts read 4096 and 32K (1024s).
  */
 #ifndef TONNE_CMD_OPTIONS_H
 #define TONNE_CMD_OPTIONS_H

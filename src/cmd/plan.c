@@ -47,12 +47,14 @@ static int plan(const struct args *a, struct err *e)
 static const struct option own[] = {
     OPT_TEXT("machine", "LIST", machine, "plan for another machine: ram=256G,rambw=205,cores=64,disk=7"),
     OPT_COUNT("ctx", "N", ctx, 1, INT32_MAX, "tokens the context holds (default: what fits, at most 32K)"),
-    OPT_COUNT("batch", "N", batch, 1, 1 << 20, "prompt tokens evaluated at once (default: what fits, at most 512)"),
+    OPT_COUNT("batch", "N", batch, 1, 1 << 20,
+              "prompt tokens evaluated at once (default: what fits, at most 512)"),
     OPT_TEXT("kv-type", "TYPE", kv_type, "how keys and values are kept: f16 (default), bf16, f32"),
     OPT_TEXT("type", "TYPE", type, "quantize while loading: q4_k_m, q8_0, nf4, nf4-dq, bf16, ..."),
     OPT_TEXT("ram", "SIZE", ram, "plan with this much memory: 24G (default: what is free)"),
     OPT_FLAG("no-pack", no_pack, 1, "with --type: keep no packed file of the quantized weights"),
-    OPT_COUNT("threads", "N", threads, 1, 1024, "CPU threads (default: the physical cores this process may use)"),
+    OPT_COUNT("threads", "N", threads, 1, 1024,
+              "CPU threads (default: the physical cores this process may use)"),
     OPT_FLAG("json", json, 1, "print one JSON object"),
     { 0 }
 };

@@ -11,14 +11,16 @@
 
 static size_t work_bytes(const struct shape *s, bool has_mtp, const struct plan_options *o)
 {
-    const struct engine_options engine = { .max_batch = o->batch, .max_sessions = o->sessions, .max_ctx = o->ctx,
-                                           .max_logits = o->logits };
+    const struct engine_options engine = {
+        .max_batch = o->batch, .max_sessions = o->sessions, .max_ctx = o->ctx, .max_logits = o->logits
+    };
     struct device_limits limits;
     size_t n = engine_measure(s, has_mtp, &engine, &limits);
     return n + device_cpu_scratch_bytes(&limits, o->threads);
 }
 
-static size_t session_bytes_of(const struct shape *s, bool has_mtp, const struct plan_options *o, size_t *state_bytes)
+static size_t session_bytes_of(const struct shape *s, bool has_mtp, const struct plan_options *o,
+                               size_t *state_bytes)
 {
     const struct session_options session = { .ctx = o->ctx, .kv_type = o->kv_type };
     return session_measure(s, has_mtp, &session, device_cpu_kv_bytes, state_bytes);
@@ -73,8 +75,13 @@ static int parse_size(const char *option, const char *text, size_t *out, struct 
 
 int plan_options_from(struct plan_options *o, const struct args *a, struct err *e)
 {
-    *o = (struct plan_options){ .skip_mtp = true, .ctx = a->ctx, .batch = a->batch, .threads = a->threads, .no_pack = a->no_pack,
-                                .work_bytes = work_bytes, .session_bytes = session_bytes_of };
+    *o = (struct plan_options){ .skip_mtp = true,
+                                .ctx = a->ctx,
+                                .batch = a->batch,
+                                .threads = a->threads,
+                                .no_pack = a->no_pack,
+                                .work_bytes = work_bytes,
+                                .session_bytes = session_bytes_of };
     int rc = parse_mix(a->type, &o->mix, e);
     if (!rc)
         rc = parse_kv_type(a->kv_type, &o->kv_type, e);

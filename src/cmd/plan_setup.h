@@ -1,6 +1,6 @@
 /*
- * plan_setup.h: from the command line to a plan: which machine, which options, and how many bytes the engine and the
- * cpu device will take. Used by `plan` and by everything that loads a model.
+ * plan_setup.h: from the command line to a plan: which machine, which options, and how many bytes the engine
+ * and the cpu device will take. Used by `plan` and by everything that loads a model.
  */
 #ifndef TONNE_CMD_PLAN_SETUP_H
 #define TONNE_CMD_PLAN_SETUP_H

@@ -221,7 +221,8 @@ static int open_session(struct setup *s, struct err *e)
                                   .max_logits = o->logits,
                                   .expert_slots = s->plan->cache_slots };
     int rc = engine_open(&s->engine, s->weights, s->device, &opt, e);
-    return rc ? rc : session_open(&s->session, s->engine, &(struct session_options){ .kv_type = o->kv_type }, e);
+    return rc ? rc
+              : session_open(&s->session, s->engine, &(struct session_options){ .kv_type = o->kv_type }, e);
 }
 
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e)

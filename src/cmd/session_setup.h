@@ -40,8 +40,8 @@ struct setup_limits {
 /* Plans memory, context and batch (s->plan); ERR_NO_ROOM when the model does not fit. */
 int setup_plan(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e);
 
-/* Loads the weights as planned (plans first when nobody has) and opens engine and session. threads and device are
- * started here, too. */
+/* Loads the weights as planned (plans first when nobody has) and opens engine and session. threads and device
+ * are started here, too. */
 int setup_load(struct setup *s, const struct args *a, const struct setup_limits *l, struct err *e);
 
 /* --cpu: plain, avx2, avx512; NULL: the best there is. */

@@ -1,5 +1,6 @@
 /*
- * engine.c: binds weights to a device, owns the work buffers, and takes the tokens of one pass through the layers.
+ * engine.c: binds weights to a device, owns the work buffers, and takes the tokens of one pass through the
+ * layers.
  *
  * Lives here:      work buffers, the pass, logits.
  * Lives elsewhere: one layer (layer.c), timelines (session.c), the MTP head (mtp.c), arithmetic (device/).
@@ -22,7 +23,8 @@ static void carve(struct engine *en, struct arena *a)
     const struct shape *s = &en->w->shape;
     size_t B = (size_t)en->opt.max_batch, D = (size_t)s->d_model, f = sizeof(float);
     size_t kv = (size_t)s->n_head_kv * (size_t)s->d_head, heads = (size_t)s->n_head * (size_t)s->d_head;
-    size_t conv = (size_t)shape_conv_dim(s), value = (size_t)shape_value_dim(s), v_heads = (size_t)s->n_v_head;
+    size_t conv = (size_t)shape_conv_dim(s), value = (size_t)shape_value_dim(s),
+           v_heads = (size_t)s->n_v_head;
     struct work *k = &en->work;
     en->rope_freq = arena_take(a, (size_t)s->n_rot / 2 * f);
     k->hidden = arena_take(a, B * D * f);
@@ -45,19 +47,36 @@ static void carve(struct engine *en, struct arena *a)
 static struct device_limits limits(const struct engine *en)
 {
     const struct shape *s = &en->w->shape;
-    struct device_limits l = { .max_rows = en->opt.max_batch, .max_ctx = en->opt.max_ctx, .d_model = s->d_model,
-                               .n_expert = s->n_expert, .top_k = s->top_k, .d_expert = s->d_expert, .d_ff = s->d_ff,
-                               .d_shared = s->d_shared, .n_head = s->n_head, .n_head_kv = s->n_head_kv,
-                               .d_head = s->d_head, .n_k_head = s->n_k_head, .n_v_head = s->n_v_head, .d_k = s->d_k,
-                               .d_v = s->d_v, .conv_kernel = s->conv_kernel, .max_rows_out = s->n_vocab };
-    const int cols[] = { s->d_model * (en->w->has_mtp ? 2 : 1), s->n_head * s->d_head, shape_value_dim(s), s->d_ff,
-                         s->d_expert, s->d_shared };
+    struct device_limits l = { .max_rows = en->opt.max_batch,
+                               .max_ctx = en->opt.max_ctx,
+                               .d_model = s->d_model,
+                               .n_expert = s->n_expert,
+                               .top_k = s->top_k,
+                               .d_expert = s->d_expert,
+                               .d_ff = s->d_ff,
+                               .d_shared = s->d_shared,
+                               .n_head = s->n_head,
+                               .n_head_kv = s->n_head_kv,
+                               .d_head = s->d_head,
+                               .n_k_head = s->n_k_head,
+                               .n_v_head = s->n_v_head,
+                               .d_k = s->d_k,
+                               .d_v = s->d_v,
+                               .conv_kernel = s->conv_kernel,
+                               .max_rows_out = s->n_vocab };
+    const int cols[] = { s->d_model * (en->w->has_mtp ? 2 : 1),
+                         s->n_head * s->d_head,
+                         shape_value_dim(s),
+                         s->d_ff,
+                         s->d_expert,
+                         s->d_shared };
     for (size_t i = 0; i < sizeof cols / sizeof *cols; i++)
         l.max_cols = cols[i] > l.max_cols ? cols[i] : l.max_cols;
     return l;
 }
 
-size_t engine_measure(const struct shape *s, bool has_mtp, const struct engine_options *opt, struct device_limits *l)
+size_t engine_measure(const struct shape *s, bool has_mtp, const struct engine_options *opt,
+                      struct device_limits *l)
 {
     const struct weights w = { .shape = *s, .has_mtp = has_mtp };
     struct engine en = { .w = &w, .opt = *opt };
@@ -103,8 +122,8 @@ static int open_buffers(struct engine *en, struct err *e)
     return rc;
 }
 
-int engine_open(struct engine **out, const struct weights *w, struct device *d, const struct engine_options *opt,
-                struct err *e)
+int engine_open(struct engine **out, const struct weights *w, struct device *d,
+                const struct engine_options *opt, struct err *e)
 {
     struct engine *en = calloc(1, sizeof *en);
     if (!en)
@@ -208,7 +227,8 @@ static int check_steps(const struct engine *en, const struct step *step, int n_s
     for (int i = 0; i < n_step; i++) {
         const struct step *st = &step[i];
         if (st->n_tokens < 1 || st->n_logits < 0 || st->n_logits > st->n_tokens)
-            return err_set(e, ERR_USAGE, "a pass of %d tokens with %d rows of logits", st->n_tokens, st->n_logits);
+            return err_set(e, ERR_USAGE, "a pass of %d tokens with %d rows of logits", st->n_tokens,
+                           st->n_logits);
         if (st->n_tokens > st->session->ctx - st->session->position) {
             err_set(e, ERR_USAGE, "the context is full: %d of %d positions are used and %d more are needed",
                     st->session->position, st->session->ctx, st->n_tokens);
@@ -223,7 +243,8 @@ static int check_steps(const struct engine *en, const struct step *step, int n_s
         logits += st->n_logits;
     }
     if (rows > en->opt.max_batch || logits > en->opt.max_logits)
-        return err_set(e, ERR_USAGE, "a pass of %lld tokens and %lld rows of logits; at most %d and %d are possible",
+        return err_set(e, ERR_USAGE,
+                       "a pass of %lld tokens and %lld rows of logits; at most %d and %d are possible",
                        (long long)rows, (long long)logits, en->opt.max_batch, en->opt.max_logits);
     return 0;
 }
@@ -238,13 +259,19 @@ static int final_norm(struct engine *en, int row, int n_rows, float *to, struct 
 {
     const struct shape *s = &en->w->shape;
     size_t D = (size_t)s->d_model;
-    struct norm_args a = { .y = to, .x = en->work.hidden + (size_t)row * D, .w = en->w->out_norm, .y_stride = D,
-                           .x_stride = D, .n_rows = n_rows, .d = s->d_model, .eps = s->rms_eps };
+    struct norm_args a = { .y = to,
+                           .x = en->work.hidden + (size_t)row * D,
+                           .w = en->w->out_norm,
+                           .y_stride = D,
+                           .x_stride = D,
+                           .n_rows = n_rows,
+                           .d = s->d_model,
+                           .eps = s->rms_eps };
     return en->d->ops->norm(en->d, &a, e);
 }
 
-/* The rows whose logits are wanted are normed and multiplied with the head; with an MTP head, or an observer, all
- * rows are normed. */
+/* The rows whose logits are wanted are normed and multiplied with the head; with an MTP head, or an observer,
+ * all rows are normed. */
 static int logits_of(struct engine *en, const struct step *step, const struct pass *pass, struct err *e)
 {
     size_t D = (size_t)en->w->shape.d_model;

@@ -113,8 +113,9 @@ static void forget(struct expert_cache *c, struct slot *s)
 
 enum { FILL_BYTES = 32 << 20 };
 
-/* The system clears a page when it is first used; reads into fresh slots would wait for that, gigabytes of it, with
- * the step waiting for them. So a thread asks for all pages from the first slot on. Where it cannot, nothing is lost. */
+/* The system clears a page when it is first used; reads into fresh slots would wait for that, gigabytes of
+ * it, with the step waiting for them. So a thread asks for all pages from the first slot on. Where it cannot,
+ * nothing is lost. */
 static void *fill_pages(void *arg)
 {
     struct expert_cache *c = arg;

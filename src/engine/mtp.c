@@ -1,17 +1,24 @@
 /*
- * mtp.c: the multi-token prediction head: for row t of the last pass and the known next token x, it predicts the
- * token after x from fc(concat(norm(embed(x)), norm(final hidden of t))) through one full-attention layer with a KV
- * cache of its own. Formulas: doc/numerics.md.
+ * mtp.c: the multi-token prediction head: for row t of the last pass and the known next token x, it predicts
+ * the token after x from fc(concat(norm(embed(x)), norm(final hidden of t))) through one full-attention layer
+ * with a KV cache of its own. Formulas: doc/numerics.md.
  */
 #include <string.h>
 
 #include "engine/internal.h"
 
-static int norm_rows(struct engine *en, float *y, size_t y_stride, const float *x, const float *w, int n, struct err *e)
+static int norm_rows(struct engine *en, float *y, size_t y_stride, const float *x, const float *w, int n,
+                     struct err *e)
 {
     const struct shape *s = &en->w->shape;
-    struct norm_args a = { .y = y, .x = x, .w = w, .y_stride = y_stride, .x_stride = (size_t)s->d_model, .n_rows = n,
-                           .d = s->d_model, .eps = s->rms_eps };
+    struct norm_args a = { .y = y,
+                           .x = x,
+                           .w = w,
+                           .y_stride = y_stride,
+                           .x_stride = (size_t)s->d_model,
+                           .n_rows = n,
+                           .d = s->d_model,
+                           .eps = s->rms_eps };
     return en->d->ops->norm(en->d, &a, e);
 }
 
@@ -37,7 +44,8 @@ static int check(const struct session *s, const int32_t *next, int n, int n_logi
     const struct engine *en = s->en;
     if (!en->w->has_mtp)
         return err_set(e, ERR_USAGE, "this model was loaded without a multi-token prediction head");
-    if (en->last != s || n < 1 || n > en->last_rows || n_logits < 0 || n_logits > n || n_logits > en->opt.max_logits)
+    if (en->last != s || n < 1 || n > en->last_rows || n_logits < 0 || n_logits > n ||
+        n_logits > en->opt.max_logits)
         return err_set(e, ERR_USAGE, "the prediction head needs the rows of this session's last pass");
     if (n > s->ctx - s->mtp_position)
         return err_set(e, ERR_USAGE, "the prediction head's context of %d positions is full", s->ctx);
@@ -62,8 +70,8 @@ int session_mtp(struct session *s, const int32_t *next, int n, int n_logits, str
     if (!rc)
         rc = layer_forward(en, &en->w->mtp.layer, sh->n_layer, MIXER_ATTENTION, sh->n_expert > 0, &pass, e);
     if (!rc && n_logits)
-        rc = norm_rows(en, en->work.normed, D, en->work.hidden + (size_t)(n - n_logits) * D, en->w->mtp.out_norm,
-                       n_logits, e);
+        rc = norm_rows(en, en->work.normed, D, en->work.hidden + (size_t)(n - n_logits) * D,
+                       en->w->mtp.out_norm, n_logits, e);
     if (!rc && n_logits)
         rc = head_forward(en, en->work.normed, n_logits, 0, e);
     if (!rc)

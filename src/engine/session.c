@@ -1,6 +1,6 @@
 /*
- * session.c: one timeline: a KV cache for every attention layer, conv tail and recurrent state for every DeltaNet
- * layer, in one block of the device's memory that is sized at opening.
+ * session.c: one timeline: a KV cache for every attention layer, conv tail and recurrent state for every
+ * DeltaNet layer, in one block of the device's memory that is sized at opening.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,8 @@ int session_open(struct session **out, struct engine *en, const struct session_o
 {
     int ctx = opt->ctx ? opt->ctx : en->opt.max_ctx;
     if (ctx < 1 || ctx > en->opt.max_ctx)
-        return err_set(e, ERR_USAGE, "a context of %d positions; the engine was opened for %d", ctx, en->opt.max_ctx);
+        return err_set(e, ERR_USAGE, "a context of %d positions; the engine was opened for %d", ctx,
+                       en->opt.max_ctx);
     struct session *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_MEMORY, "no memory for a session");
@@ -131,16 +132,18 @@ size_t session_measure(const struct shape *sh, bool has_mtp, const struct sessio
 void session_reset(struct session *s)
 {
     s->position = s->mtp_position = 0;
-    s->en->d->ops->clear(s->en->d, s->block.ptr, states_bytes(s)); /* caches are overwritten before they are read */
+    s->en->d->ops->clear(s->en->d, s->block.ptr,
+                         states_bytes(s)); /* caches are overwritten before they are read */
     if (s->en->last == s)
         s->en->last = NULL;
 }
 
-int session_append(struct session *s, const int32_t *tokens, int n, int (*stop)(void *), void *user, struct err *e)
+int session_append(struct session *s, const int32_t *tokens, int n, int (*stop)(void *), void *user,
+                   struct err *e)
 {
     if (n > s->ctx - s->position) {
-        err_set(e, ERR_USAGE, "the text has %d tokens, but only %d of %d positions of the context are free", n,
-                s->ctx - s->position, s->ctx);
+        err_set(e, ERR_USAGE, "the text has %d tokens, but only %d of %d positions of the context are free",
+                n, s->ctx - s->position, s->ctx);
         err_hint(e, "allow a longer context: --ctx %d", s->position + n);
         return ERR_USAGE;
     }
@@ -161,8 +164,8 @@ int session_append(struct session *s, const int32_t *tokens, int n, int (*stop)(
 
 struct snapshot_header {
     uint32_t magic, kv_type;
-    char     device[8]; /* caches are laid out as the device likes */
-    int32_t  position, mtp_position, n_layer, n_head_kv, d_head, d_model;
+    char device[8]; /* caches are laid out as the device likes */
+    int32_t position, mtp_position, n_layer, n_head_kv, d_head, d_model;
     uint64_t states_bytes;
 };
 enum { SNAPSHOT_MAGIC = 0x31534e54 }; /* "TNS1" */
@@ -215,7 +218,8 @@ static int copy(const struct session *s, char *host, void *dev, size_t n, bool s
     return save ? ops->download(s->en->d, host, dev, n, e) : ops->upload(s->en->d, dev, host, n, e);
 }
 
-static int copy_all(const struct session *s, const struct snapshot_header *h, char *host, bool save, struct err *e)
+static int copy_all(const struct session *s, const struct snapshot_header *h, char *host, bool save,
+                    struct err *e)
 {
     int rc = copy(s, host, s->block.ptr, (size_t)h->states_bytes, save, e);
     host += h->states_bytes;
@@ -249,7 +253,8 @@ int session_restore(struct session *s, const void *data, size_t n, struct err *e
     if (memcmp(&h, &own, sizeof h) || h.position < 0 || h.mtp_position < 0)
         return err_set(e, ERR_FORMAT, "the saved session belongs to another model or cache type");
     if (h.position > s->ctx || h.mtp_position > s->ctx) {
-        err_set(e, ERR_USAGE, "the saved session has %d positions; this context holds %d", h.position, s->ctx);
+        err_set(e, ERR_USAGE, "the saved session has %d positions; this context holds %d", h.position,
+                s->ctx);
         err_hint(e, "allow a longer context: --ctx %d", h.position);
         return ERR_USAGE;
     }

@@ -1,6 +1,6 @@
 /*
- * convert.c: see convert.h. A source's scale plane is brought into f32 once (FP8: one scale per 128 x 128 weights;
- * 4-bit: absmax per 64), after which every row decodes on its own through the format table.
+ * convert.c: see convert.h. A source's scale plane is brought into f32 once (FP8: one scale per 128 x 128
+ * weights; 4-bit: absmax per 64), after which every row decodes on its own through the format table.
  */
 #include "load/convert.h"
 
@@ -16,13 +16,13 @@
 enum { FP8_TILE = 128, BNB_BLOCK = 64, NESTED_BLOCK = 256 };
 
 struct convert_source {
-    const struct model  *m;
+    const struct model *m;
     struct weight_source src;
-    enum qtype           row_type; /* what rows decode as: double-quantized sources have plain absmax by then */
-    float               *plane;    /* f32 scales of the whole matrix, or NULL */
-    int64_t              plane_per_row;
-    uint8_t             *dq_plane; /* double-quantized: the plane in its stored form, for copying */
-    float               *whole;    /* [rows][cols]: blocks that cross rows, decoded at once */
+    enum qtype row_type; /* what rows decode as: double-quantized sources have plain absmax by then */
+    float *plane;        /* f32 scales of the whole matrix, or NULL */
+    int64_t plane_per_row;
+    uint8_t *dq_plane;              /* double-quantized: the plane in its stored form, for copying */
+    float *whole;                   /* [rows][cols]: blocks that cross rows, decoded at once */
     const struct direct_file *file; /* NULL: rows are read through the page cache */
 };
 
@@ -127,7 +127,8 @@ static int check_code_table(const struct convert_source *c, struct err *e)
     float map[16], ours[16];
     if (!s->quant_map)
         return 0;
-    int rc = tensor_elements(s->quant_map) == 16 ? read_floats(c->m, s->quant_map, 0, 16, map, e) : ERR_FORMAT;
+    int rc =
+        tensor_elements(s->quant_map) == 16 ? read_floats(c->m, s->quant_map, 0, 16, map, e) : ERR_FORMAT;
     uint8_t codes[BNB_BLOCK / 2] = { 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef };
     float one = 1.0f, block[BNB_BLOCK];
     struct qmat probe = { c->row_type, 1, BNB_BLOCK, 0, codes, &one };
@@ -149,13 +150,15 @@ static int load_4bit_plane(struct convert_source *c, struct err *e)
     c->plane_per_row = s->cols / BNB_BLOCK;
     if (!(c->plane = floats(n, e)))
         return ERR_MEMORY;
-    int rc = is_double(s->type) ? load_nested_plane(c, n, e) : read_floats(c->m, s->scale, s->scale_first, n, c->plane, e);
+    int rc = is_double(s->type) ? load_nested_plane(c, n, e)
+                                : read_floats(c->m, s->scale, s->scale_first, n, c->plane, e);
     if (!rc && !floats_finite(c->plane, n))
         rc = bad_values(c, "a block scale", e);
     return rc ? rc : check_code_table(c, e);
 }
 
-/* cols % 64 != 0: blocks run across row ends, so rows cannot be decoded one by one. Small tensors only in practice. */
+/* cols % 64 != 0: blocks run across row ends, so rows cannot be decoded one by one. Small tensors only in
+ * practice. */
 static int decode_whole(struct convert_source *c, struct err *e)
 {
     const struct weight_source *s = &c->src;
@@ -174,7 +177,8 @@ static int decode_whole(struct convert_source *c, struct err *e)
     return rc;
 }
 
-int convert_open(struct convert_source **out, const struct model *m, const struct weight_source *src, struct err *e)
+int convert_open(struct convert_source **out, const struct model *m, const struct weight_source *src,
+                 struct err *e)
 {
     struct convert_source *c = calloc(1, sizeof *c);
     if (!c)
@@ -235,8 +239,8 @@ static const float *row_scales(const struct convert_source *c, int64_t row)
     return c->plane + (is_fp8(c->row_type) ? row / FP8_TILE : row) * c->plane_per_row;
 }
 
-int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_rows, const void *stored, float *out,
-                        struct err *e)
+int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_rows, const void *stored,
+                        float *out, struct err *e)
 {
     const struct weight_source *s = &c->src;
     if (c->whole) {
@@ -244,15 +248,18 @@ int convert_stored_rows(const struct convert_source *c, int64_t row, int64_t n_r
     } else {
         size_t row_bytes = qtype_row_bytes(s->type, s->cols);
         for (int64_t r = 0; r < n_rows; r++) {
-            struct qmat one = { c->row_type, 1, s->cols, 0, (const char *)stored + (size_t)r * row_bytes,
-                                row_scales(c, row + r) };
+            struct qmat one = {
+                c->row_type,           1, s->cols, 0, (const char *)stored + (size_t)r * row_bytes,
+                row_scales(c, row + r)
+            };
             qmat_decode(&one, 0, 1, out + r * s->cols);
         }
     }
     /* A 16-bit float is finite as it is stored if it is so in f32: half as much to look at. */
     bool stored_tells = (s->type == QTYPE_BF16 || s->type == QTYPE_F16) && s->transform == TRANSFORM_NONE;
     apply_transform(s->transform, out, n_rows * s->cols);
-    if (stored_tells ? !weights_finite(s->type, stored, n_rows * s->cols) : !floats_finite(out, n_rows * s->cols))
+    if (stored_tells ? !weights_finite(s->type, stored, n_rows * s->cols)
+                     : !floats_finite(out, n_rows * s->cols))
         return bad_values(c, "a weight", e);
     return 0;
 }
@@ -263,8 +270,8 @@ void convert_read_direct(struct convert_source *c, const struct direct_file *fil
 }
 
 /* Reads the stored codes of these rows; *stored is where they lie in scratch. */
-static int read_stored(const struct convert_source *c, int64_t row, int64_t n_rows, void *scratch, const char **stored,
-                       struct err *e)
+static int read_stored(const struct convert_source *c, int64_t row, int64_t n_rows, void *scratch,
+                       const char **stored, struct err *e)
 {
     const struct weight_source *s = &c->src;
     size_t row_bytes = qtype_row_bytes(s->type, s->cols), n = (size_t)n_rows * row_bytes;
@@ -281,14 +288,16 @@ static int read_stored(const struct convert_source *c, int64_t row, int64_t n_ro
     return rc;
 }
 
-int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch, struct err *e)
+int convert_rows(const struct convert_source *c, int64_t row, int64_t n_rows, float *out, void *scratch,
+                 struct err *e)
 {
     const char *stored = scratch;
     int rc = c->whole ? 0 : read_stored(c, row, n_rows, scratch, &stored, e);
     return rc ? rc : convert_stored_rows(c, row, n_rows, stored, out, e);
 }
 
-int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst, struct err *e)
+int convert_copy_stored(const struct convert_source *c, int64_t n_rows, const void *stored, void *dst,
+                        struct err *e)
 {
     const struct weight_source *s = &c->src;
     memcpy(dst, stored, (size_t)n_rows * qtype_row_bytes(s->type, s->cols));

@@ -24,8 +24,8 @@ static int file_failed(const struct direct_file *f, struct err *e, const char *w
     return ERR_FILE;
 }
 
-/* True when nearly all of the file lies in the page cache: looked up for some pages all over it. The kernel answers
- * truly only those who may write the file. */
+/* True when nearly all of the file lies in the page cache: looked up for some pages all over it. The kernel
+ * answers truly only those who may write the file. */
 static bool is_cached(const struct direct_file *f, const struct stat *st)
 {
     unsigned char there;
@@ -46,7 +46,9 @@ int direct_open(struct direct_file *f, const char *path, int fd, uint64_t bytes,
 {
     struct stat st;
     char name[64];
-    *f = (struct direct_file){ .path = path, .fd = fd, .direct_fd = -1, .bytes = bytes, .way = DIRECT_DROPPED };
+    *f = (struct direct_file){
+        .path = path, .fd = fd, .direct_fd = -1, .bytes = bytes, .way = DIRECT_DROPPED
+    };
     if (fstat(fd, &st))
         return file_failed(f, e, "the file cannot be examined");
     if ((uint64_t)st.st_size != bytes)
@@ -107,7 +109,8 @@ static int read_buffered(const struct direct_file *f, uint64_t offset, size_t n,
 }
 
 /* Whole pages around the wanted bytes; at the file's end a read gives fewer. */
-static int read_pages(const struct direct_file *f, uint64_t begin, uint64_t wanted_end, char *buffer, struct err *e)
+static int read_pages(const struct direct_file *f, uint64_t begin, uint64_t wanted_end, char *buffer,
+                      struct err *e)
 {
     uint64_t end = align_up(wanted_end, DIRECT_PAGE);
     for (uint64_t at = begin; at < wanted_end;) {
@@ -117,13 +120,15 @@ static int read_pages(const struct direct_file *f, uint64_t begin, uint64_t want
         if (got < 0)
             return err_set(e, ERR_FILE, "reading failed: %s", strerror(errno));
         at += (uint64_t)got;
-        if (at < wanted_end && (got == 0 || at % DIRECT_PAGE)) /* the end, or a short read in the middle of a page */
+        if (at < wanted_end &&
+            (got == 0 || at % DIRECT_PAGE)) /* the end, or a short read in the middle of a page */
             return file_read(f->fd, buffer + (at - begin), (size_t)(wanted_end - at), at, e);
     }
     return 0;
 }
 
-int direct_read(const struct direct_file *f, uint64_t offset, size_t n, char *buffer, const char **at, struct err *e)
+int direct_read(const struct direct_file *f, uint64_t offset, size_t n, char *buffer, const char **at,
+                struct err *e)
 {
     if (f->way != DIRECT_PAST_CACHE) {
         *at = buffer;

@@ -52,11 +52,11 @@ struct expert_source {
 struct plan;
 struct packed_item;
 
-/* The experts of a plan that leaves them on disk: in the model's files, or in the packed file `pack` whose items are
- * the plan's, one for one (item; both NULL: no pack). ERR_FORMAT when they cannot be used where they lie. Gives *out,
- * which needs neither plan nor model any more. */
-int  expert_source_open(struct expert_source **out, const struct plan *p, const struct expert_file *pack,
-                        const struct packed_item *item, struct err *e);
+/* The experts of a plan that leaves them on disk: in the model's files, or in the packed file `pack` whose
+ * items are the plan's, one for one (item; both NULL: no pack). ERR_FORMAT when they cannot be used where
+ * they lie. Gives *out, which needs neither plan nor model any more. */
+int expert_source_open(struct expert_source **out, const struct plan *p, const struct expert_file *pack,
+                       const struct packed_item *item, struct err *e);
 void expert_source_close(struct expert_source **s); /* NULL is fine */
 
 /* Bytes of a slot that an extent needs. */

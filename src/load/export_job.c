@@ -36,7 +36,7 @@ struct work {
     const struct export_options *opt;
     struct task *task;
     int64_t n_task;
-    struct direct_file *file; /* of the model */
+    struct direct_file *file;                                                   /* of the model */
     size_t panel_floats, scratch_bytes, code_bytes, absmax_floats, plane_bytes; /* of each thread */
     uint64_t total_bytes;
     _Atomic uint64_t done_bytes;

@@ -1,7 +1,7 @@
 /*
- * fill.c: see fill.h. A task is a panel of rows of one weight. A weight's source (its scales) is opened with the first
- * of its panels and its scale plane completed with the last; tasks are taken in order, so few weights are open at a
- * time. Rows are decoded in strips that stay in the core's cache.
+ * fill.c: see fill.h. A task is a panel of rows of one weight. A weight's source (its scales) is opened with
+ * the first of its panels and its scale plane completed with the last; tasks are taken in order, so few
+ * weights are open at a time. Rows are decoded in strips that stay in the core's cache.
  */
 #include "load/fill.h"
 
@@ -16,28 +16,28 @@
 #include "load/pipeline.h"
 
 struct task { /* rows [row, row + n_rows) of an item */
-    int     item;
+    int item;
     int64_t row, n_rows;
 };
 
 struct open_item { /* while some of its panels are done and others are not */
     struct convert_source *source;
-    float *absmax; /* of a double-quantized target */
-    char  *span;   /* of a weight that goes to the packed file only */
+    float *absmax;        /* of a double-quantized target */
+    char *span;           /* of a weight that goes to the packed file only */
     _Atomic int64_t left; /* panels */
 };
 
 struct fill {
-    struct fill_job   *job;
+    struct fill_job *job;
     const struct plan *p;
-    struct task       *task;
-    int64_t            n_task;
-    size_t             most_bytes;  /* that a task needs */
-    struct open_item  *item;        /* [p->n_item] */
-    pthread_mutex_t    opening;     /* of items; and of job->writer_failed */
-    _Atomic bool       writer_off;
-    struct mem         strips;
-    size_t             strip_bytes; /* of each thread */
+    struct task *task;
+    int64_t n_task;
+    size_t most_bytes;       /* that a task needs */
+    struct open_item *item;  /* [p->n_item] */
+    pthread_mutex_t opening; /* of items; and of job->writer_failed */
+    _Atomic bool writer_off;
+    struct mem strips;
+    size_t strip_bytes; /* of each thread */
 };
 
 /* ---- tasks ---- */
@@ -62,7 +62,8 @@ static int64_t strip_rows(const struct plan_item *it)
 static void size_buffers(struct fill *f, const struct plan_item *it)
 {
     int64_t rows = plan_panel_rows(it->src.rows, it->src.cols), strip = strip_rows(it);
-    size_t stored = convert_scratch_bytes(&it->src, rows), floats = (size_t)(strip * it->src.cols) * sizeof(float);
+    size_t stored = convert_scratch_bytes(&it->src, rows),
+           floats = (size_t)(strip * it->src.cols) * sizeof(float);
     f->most_bytes = stored > f->most_bytes ? stored : f->most_bytes;
     if (!is_copy(it) && floats > f->strip_bytes)
         f->strip_bytes = floats;
@@ -109,7 +110,8 @@ static struct pipeline_need need_of_task(void *user, int64_t i)
 
 /* ---- one item ---- */
 
-/* Of the codes, and of everything that follows them up to the scale plane's end; in the block or in memory of its own. */
+/* Of the codes, and of everything that follows them up to the scale plane's end; in the block or in memory of
+ * its own. */
 static char *span_of(const struct fill *f, int i)
 {
     return f->p->item[i].tier == TIER_RAM ? f->job->base + f->p->item[i].data_at : f->item[i].span;
@@ -149,11 +151,12 @@ static void close_item(struct open_item *o)
 static struct qmat_encoder encoder_of(const struct fill *f, int i)
 {
     const struct plan_item *it = &f->p->item[i];
-    return (struct qmat_encoder){ it->target, it->src.rows, it->src.cols, span_of(f, i), plane_of(f, i),
-                                  f->item[i].absmax };
+    return (struct qmat_encoder){ it->target,    it->src.rows,   it->src.cols,
+                                  span_of(f, i), plane_of(f, i), f->item[i].absmax };
 }
 
-/* A weight that nothing but the packed file needs must get there; otherwise the file is given up, and loading goes on. */
+/* A weight that nothing but the packed file needs must get there; otherwise the file is given up, and loading
+ * goes on. */
 static int put(struct fill *f, int i, struct err *e)
 {
     struct err why = { 0 };
@@ -189,7 +192,8 @@ static int finish_item(struct fill *f, int i, struct err *e)
 
 /* ---- one task ---- */
 
-static int convert_panel(const struct fill *f, const struct task *t, const char *stored, float *strip, struct err *e)
+static int convert_panel(const struct fill *f, const struct task *t, const char *stored, float *strip,
+                         struct err *e)
 {
     const struct plan_item *it = &f->p->item[t->item];
     const struct convert_source *c = f->item[t->item].source;
@@ -214,10 +218,12 @@ static int work_on(struct fill *f, const struct task *t, int thread, const void 
     if (rc)
         return rc;
     if (is_copy(it))
-        rc = convert_copy_stored(o->source, t->n_rows, stored,
-                                 span_of(f, t->item) + (size_t)t->row * qtype_row_bytes(it->target, it->src.cols), e);
+        rc = convert_copy_stored(
+            o->source, t->n_rows, stored,
+            span_of(f, t->item) + (size_t)t->row * qtype_row_bytes(it->target, it->src.cols), e);
     else
-        rc = convert_panel(f, t, stored, (float *)((char *)f->strips.ptr + (size_t)thread * f->strip_bytes), e);
+        rc = convert_panel(f, t, stored, (float *)((char *)f->strips.ptr + (size_t)thread * f->strip_bytes),
+                           e);
     if (rc || atomic_fetch_sub(&o->left, 1) > 1)
         return rc;
     return finish_item(f, t->item, e);
@@ -251,10 +257,18 @@ int fill_from_model(struct fill_job *job, struct err *e)
     int rc = make_tasks(&f, e);
     f.strip_bytes = align_up(f.strip_bytes, PLAN_ALIGN);
     if (!rc)
-        rc = mem_ram(&f.strips, (size_t)threads_count(job->threads) * f.strip_bytes, "the loading buffers", e);
-    struct pipeline_job run = { .file = dir->file, .n_file = dir->n_file, .n_task = f.n_task,
-                                .most_bytes = f.most_bytes, .need = need_of_task, .work = run_task, .user = &f,
-                                .threads = job->threads, .doing = "loading", .progress = job->progress,
+        rc =
+            mem_ram(&f.strips, (size_t)threads_count(job->threads) * f.strip_bytes, "the loading buffers", e);
+    struct pipeline_job run = { .file = dir->file,
+                                .n_file = dir->n_file,
+                                .n_task = f.n_task,
+                                .most_bytes = f.most_bytes,
+                                .need = need_of_task,
+                                .work = run_task,
+                                .user = &f,
+                                .threads = job->threads,
+                                .doing = "loading",
+                                .progress = job->progress,
                                 .progress_user = job->progress_user };
     if (!rc)
         rc = pipeline_run(&run, e);
@@ -272,9 +286,9 @@ struct unpack_task {
 
 struct unpack {
     const struct fill_job *job;
-    const struct packed   *pack;
-    struct unpack_task    *task;
-    int64_t                n_task;
+    const struct packed *pack;
+    struct unpack_task *task;
+    int64_t n_task;
 };
 
 static int make_unpack_tasks(struct unpack *u, struct err *e)
@@ -311,7 +325,8 @@ static int unpack_piece(void *user, int64_t i, int thread, const void *bytes, st
     (void)thread;
     if (!packed_piece_is(u->pack, t->item, t->piece, bytes))
         return err_set(e, ERR_FORMAT, "a checksum is wrong");
-    memcpy(u->job->base + u->job->plan->item[t->item].data_at + (size_t)t->piece * PACKED_PIECE, bytes, need.n);
+    memcpy(u->job->base + u->job->plan->item[t->item].data_at + (size_t)t->piece * PACKED_PIECE, bytes,
+           need.n);
     return 0;
 }
 
@@ -325,9 +340,17 @@ int fill_from_pack(struct fill_job *job, const struct packed *pack, struct err *
         size_t n = need_of_piece(&u, i).n;
         most = n > most ? n : most;
     }
-    struct pipeline_job run = { .file = &file, .n_file = 1, .n_task = u.n_task, .most_bytes = most,
-                                .need = need_of_piece, .work = unpack_piece, .user = &u, .threads = job->threads,
-                                .doing = "loading", .progress = job->progress, .progress_user = job->progress_user };
+    struct pipeline_job run = { .file = &file,
+                                .n_file = 1,
+                                .n_task = u.n_task,
+                                .most_bytes = most,
+                                .need = need_of_piece,
+                                .work = unpack_piece,
+                                .user = &u,
+                                .threads = job->threads,
+                                .doing = "loading",
+                                .progress = job->progress,
+                                .progress_user = job->progress_user };
     if (!rc)
         rc = pipeline_run(&run, e);
     for (int64_t i = 0; !rc && i < u.n_task; i++)

@@ -1,6 +1,6 @@
 /*
- * fill.h: carries out a plan: every weight that belongs into memory is brought to its place, from the model's files
- * (read, convert) or from a packed file (read, compare checksums).
+ * fill.h: carries out a plan: every weight that belongs into memory is brought to its place, from the model's
+ * files (read, convert) or from a packed file (read, compare checksums).
  */
 #ifndef TONNE_LOAD_FILL_H
 #define TONNE_LOAD_FILL_H
@@ -12,15 +12,16 @@
 
 struct fill_job {
     const struct plan *plan;
-    char              *base;    /* the weights' block of plan->weights_bytes */
-    struct threads    *threads; /* borrowed */
-    progress_fn        progress; /* may be NULL */
-    void              *progress_user;
-    struct packed_writer *writer; /* also gets every finished weight; NULL: none. Then plan->item[i] is its item i,
-                                   * and experts on disk are made too */
+    char *base;              /* the weights' block of plan->weights_bytes */
+    struct threads *threads; /* borrowed */
+    progress_fn progress;    /* may be NULL */
+    void *progress_user;
+    struct packed_writer *writer; /* also gets every finished weight; NULL: none. Then plan->item[i] is its
+                                   * item i, and experts on disk are made too */
     /* results */
     uint64_t read_bytes;
-    struct err writer_failed; /* the first failure of the writer, when nothing but keeping the pack depended on it */
+    struct err
+        writer_failed; /* the first failure of the writer, when nothing but keeping the pack depended on it */
 };
 
 /* 0, or the first failure with nothing left running; base is then half filled. */

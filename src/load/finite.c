@@ -6,15 +6,15 @@
 /* Where the f16 scales lie inside a block; -1: none. */
 struct scale_offsets {
     enum qtype type;
-    int        first, second;
+    int first, second;
 };
 
 static const struct scale_offsets offsets[] = {
-    { QTYPE_Q4_0, 0, -1 },     { QTYPE_Q4_1, 0, 2 },     { QTYPE_Q5_0, 0, -1 },   { QTYPE_Q5_1, 0, 2 },
-    { QTYPE_Q8_0, 0, -1 },     { QTYPE_Q2_K, 80, 82 },   { QTYPE_Q3_K, 108, -1 }, { QTYPE_Q4_K, 0, 2 },
-    { QTYPE_Q5_K, 0, 2 },      { QTYPE_Q6_K, 208, -1 },  { QTYPE_IQ1_S, 0, -1 },  { QTYPE_IQ2_XXS, 0, -1 },
-    { QTYPE_IQ2_XS, 0, -1 },   { QTYPE_IQ2_S, 0, -1 },   { QTYPE_IQ3_XXS, 0, -1 }, { QTYPE_IQ3_S, 0, -1 },
-    { QTYPE_IQ4_NL, 0, -1 },   { QTYPE_IQ4_XS, 0, -1 },  { QTYPE_TQ1_0, 52, -1 }, { QTYPE_TQ2_0, 64, -1 },
+    { QTYPE_Q4_0, 0, -1 },   { QTYPE_Q4_1, 0, 2 },    { QTYPE_Q5_0, 0, -1 },    { QTYPE_Q5_1, 0, 2 },
+    { QTYPE_Q8_0, 0, -1 },   { QTYPE_Q2_K, 80, 82 },  { QTYPE_Q3_K, 108, -1 },  { QTYPE_Q4_K, 0, 2 },
+    { QTYPE_Q5_K, 0, 2 },    { QTYPE_Q6_K, 208, -1 }, { QTYPE_IQ1_S, 0, -1 },   { QTYPE_IQ2_XXS, 0, -1 },
+    { QTYPE_IQ2_XS, 0, -1 }, { QTYPE_IQ2_S, 0, -1 },  { QTYPE_IQ3_XXS, 0, -1 }, { QTYPE_IQ3_S, 0, -1 },
+    { QTYPE_IQ4_NL, 0, -1 }, { QTYPE_IQ4_XS, 0, -1 }, { QTYPE_TQ1_0, 52, -1 },  { QTYPE_TQ2_0, 64, -1 },
 };
 
 /* data: 16-bit floats, wherever they lie. */
@@ -69,7 +69,8 @@ static bool mxfp4_finite(const uint8_t *data, int64_t n)
     return true;
 }
 
-/* IQ1_M spreads its f16 scale over the top nibbles of four scale words; the exponent's upper bits are in sc3. */
+/* IQ1_M spreads its f16 scale over the top nibbles of four scale words; the exponent's upper bits are in sc3.
+ */
 static bool iq1_m_finite(const uint8_t *data, int64_t n)
 {
     for (int64_t b = 0; b < n / 256; b++) {

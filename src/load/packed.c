@@ -19,28 +19,28 @@
 const char packed_magic[8] = { 't', 'o', 'n', 'n', 'e', 'p', 'a', 'k' };
 
 struct record { /* of the item table */
-    int32_t  role, layer, expert, type;
-    int64_t  rows, cols;
+    int32_t role, layer, expert, type;
+    int64_t rows, cols;
     uint64_t at, data_bytes, scale_bytes;
 };
 
 struct packed {
-    struct packed_options     opt;
+    struct packed_options opt;
     const struct packed_item *item;
-    int                       n, fd;
-    char                     *path;
+    int n, fd;
+    char *path;
     uint64_t *first; /* [n] of the item's checksums */
     uint64_t *sum;   /* [pieces of all items] */
 };
 
 struct packed_writer {
     const struct packed_item *item;
-    int                 n;
-    struct packed_key   key;
-    uint64_t            file_bytes, n_sum;
-    uint64_t           *first, *sum;
+    int n;
+    struct packed_key key;
+    uint64_t file_bytes, n_sum;
+    uint64_t *first, *sum;
     struct file_writer *file;
-    char               *path;
+    char *path;
 };
 
 /* ---- layout ---- */
@@ -105,7 +105,8 @@ static struct record *make_records(const struct packed_item *item, int n)
     struct record *r = calloc((size_t)n + 1, sizeof *r);
     for (int i = 0; r && i < n; i++)
         r[i] = (struct record){ (int32_t)item[i].role, item[i].layer, item[i].expert, (int32_t)item[i].type,
-                                item[i].rows, item[i].cols, item[i].at, item[i].data_bytes, item[i].scale_bytes };
+                                item[i].rows,          item[i].cols,  item[i].at,     item[i].data_bytes,
+                                item[i].scale_bytes };
     return r;
 }
 
@@ -137,8 +138,8 @@ static int hash_range(XXH3_state_t *x, int fd, uint64_t at, uint64_t n, char *bu
     return 0;
 }
 
-/* Two trainings of one model can agree in all but the data, also in their times if both came out of an archive: so
- * some of the data counts too. */
+/* Two trainings of one model can agree in all but the data, also in their times if both came out of an
+ * archive: so some of the data counts too. */
 static int hash_file(XXH3_state_t *x, const struct model *m, int file, char *buffer, struct err *e)
 {
     const struct tensor_file *f = &m->dir->file[file];
@@ -174,7 +175,8 @@ static uint64_t hash_items(XXH3_state_t *x, const struct model *m, const struct 
     return XXH3_128bits_digest(x).low64;
 }
 
-int packed_key_of(struct packed_key *key, const struct model *m, const struct packed_item *item, int n, struct err *e)
+int packed_key_of(struct packed_key *key, const struct model *m, const struct packed_item *item, int n,
+                  struct err *e)
 {
     XXH3_state_t *x = XXH3_createState();
     char *buffer = malloc(HASH_BUFFER), *place = realpath(m->path, NULL);
@@ -221,12 +223,14 @@ void packed_drop(struct packed **pp, const char *why)
     struct packed *p = *pp;
     struct stat ours, now;
     packed_say(&p->opt, "packed model %s: %s; making it anew", p->path, why);
-    if (fstat(p->fd, &ours) == 0 && stat(p->path, &now) == 0 && ours.st_ino == now.st_ino && ours.st_dev == now.st_dev)
+    if (fstat(p->fd, &ours) == 0 && stat(p->path, &now) == 0 && ours.st_ino == now.st_ino &&
+        ours.st_dev == now.st_dev)
         unlink(p->path); /* unless another process has just put a good one there */
     packed_close(pp);
 }
 
-/* Compares head, table and length with what they must be and loads the checksums. Gives NULL, or what is wrong. */
+/* Compares head, table and length with what they must be and loads the checksums. Gives NULL, or what is
+ * wrong. */
 static const char *verify(struct packed *p, const struct packed_key *key, uint64_t file_bytes)
 {
     struct packed_head h;
@@ -238,8 +242,8 @@ static const char *verify(struct packed *p, const struct packed_key *key, uint64
         return "it cannot be read";
     if (!packed_head_valid(&h))
         return "its beginning is damaged";
-    if (h.key.low != key->low || h.key.high != key->high || h.n_item != (uint32_t)p->n || h.file_bytes != file_bytes ||
-        h.table_bytes != records + n_sum * sizeof *p->sum)
+    if (h.key.low != key->low || h.key.high != key->high || h.n_item != (uint32_t)p->n ||
+        h.file_bytes != file_bytes || h.table_bytes != records + n_sum * sizeof *p->sum)
         return "it belongs to another model";
     char *table = malloc((size_t)h.table_bytes + 1);
     struct record *want = make_records(p->item, p->n);
@@ -399,8 +403,11 @@ static int write_head(struct packed_writer *w, struct err *e)
     if (!rc) {
         memcpy(table, r, records);
         memcpy(table + records, w->sum, sums);
-        struct packed_head h = { .version = PACKED_VERSION, .n_item = (uint32_t)w->n, .key = w->key,
-                                 .file_bytes = w->file_bytes, .table_bytes = records + sums,
+        struct packed_head h = { .version = PACKED_VERSION,
+                                 .n_item = (uint32_t)w->n,
+                                 .key = w->key,
+                                 .file_bytes = w->file_bytes,
+                                 .table_bytes = records + sums,
                                  .table_sum = XXH3_64bits(table, records + sums) };
         memcpy(h.magic, packed_magic, sizeof h.magic);
         h.head_sum = head_sum(&h);

@@ -1,6 +1,6 @@
 /*
- * packed_folder.c: the folder of packs: names, what is out of date, how much may be kept. A pack that somebody reads
- * may be removed at any time: the reader keeps its open file.
+ * packed_folder.c: the folder of packs: names, what is out of date, how much may be kept. A pack that
+ * somebody reads may be removed at any time: the reader keeps its open file.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,16 +19,16 @@
 #include "load/packed_private.h"
 
 struct entry { /* a pack in the folder */
-    char            name[64];
-    uint64_t        bytes;
+    char name[64];
+    uint64_t bytes;
     struct timespec used;
     struct packed_key key; /* zeros where the head cannot be read */
 };
 
 struct listing {
     struct entry *entry;
-    int           n, room;
-    uint64_t      bytes; /* of all */
+    int n, room;
+    uint64_t bytes; /* of all */
 };
 
 void packed_say(const struct packed_options *opt, const char *fmt, ...)
@@ -79,7 +79,8 @@ static int add(struct listing *l, int folder, const char *name, struct err *e)
 {
     struct stat st;
     struct packed_head head = { 0 };
-    if (strlen(name) >= sizeof l->entry->name || fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+    if (strlen(name) >= sizeof l->entry->name || fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) ||
+        !S_ISREG(st.st_mode))
         return 0;
     if (l->n == l->room) {
         int more = l->room ? 2 * l->room : 16;
@@ -129,14 +130,15 @@ static void drop(struct listing *l, int i, const struct packed_options *opt)
 }
 
 /* The same model at the same place, read with the same result, had other files then. */
-static void drop_out_of_date(struct listing *l, const struct packed_options *opt, const struct packed_key *key)
+static void drop_out_of_date(struct listing *l, const struct packed_options *opt,
+                             const struct packed_key *key)
 {
     for (int i = l->n - 1; i >= 0; i--) {
         const struct packed_key *old = &l->entry[i].key;
         if (old->origin != key->origin || (old->low == key->low && old->high == key->high))
             continue;
-        packed_say(opt, "packed model %s/%s: the model's files have changed since; making it anew", opt->folder,
-                   l->entry[i].name);
+        packed_say(opt, "packed model %s/%s: the model's files have changed since; making it anew",
+                   opt->folder, l->entry[i].name);
         drop(l, i, opt);
     }
 }
@@ -165,14 +167,15 @@ static int check_drive(const struct packed_options *opt, uint64_t bytes, struct 
     if (checked_add(bytes, spare, &need) && need <= have)
         return 0;
     char want[SIZE_TEXT], left[SIZE_TEXT];
-    err_set(e, ERR_NO_ROOM, "a packed model of %s does not fit the drive, which has %s free", size_text(want, bytes),
-            size_text(left, have));
+    err_set(e, ERR_NO_ROOM, "a packed model of %s does not fit the drive, which has %s free",
+            size_text(want, bytes), size_text(left, have));
     err_where(e, "%s", opt->folder);
     err_hint(e, "free space there: the packed model, and %s more", size_text(want, spare));
     return ERR_NO_ROOM;
 }
 
-int packed_make_room(const struct packed_options *opt, const struct packed_key *key, uint64_t bytes, struct err *e)
+int packed_make_room(const struct packed_options *opt, const struct packed_key *key, uint64_t bytes,
+                     struct err *e)
 {
     uint64_t limit = opt->limit_bytes ? opt->limit_bytes : (uint64_t)200 << 30;
     struct listing l = { 0 };

@@ -8,7 +8,7 @@
 enum { PACKED_VERSION = 1 };
 
 struct packed_head { /* byte 0 of the file; little-endian, as this machine is */
-    char     magic[8];
+    char magic[8];
     uint32_t version, n_item;
     struct packed_key key;
     uint64_t file_bytes;
@@ -28,8 +28,9 @@ void packed_say(const struct packed_options *opt, const char *fmt, ...) __attrib
 /* "FOLDER/KEY.pack", malloc'ed; NULL without memory. */
 char *packed_file_name(const struct packed_options *opt, const struct packed_key *key);
 
-/* Makes the folder, removes leftovers and packs out of date, then the least recently used until `bytes` more keep
- * within the limit and the drive has room for them. ERR_NO_ROOM, ERR_IO. */
-int packed_make_room(const struct packed_options *opt, const struct packed_key *key, uint64_t bytes, struct err *e);
+/* Makes the folder, removes leftovers and packs out of date, then the least recently used until `bytes` more
+ * keep within the limit and the drive has room for them. ERR_NO_ROOM, ERR_IO. */
+int packed_make_room(const struct packed_options *opt, const struct packed_key *key, uint64_t bytes,
+                     struct err *e);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * pipeline.c: see pipeline.h. Task i uses buffer i % n. A reader takes the next task and waits until its buffer is done
- * with the task before; a worker takes the next task in order and waits until it is read. All under one lock, which
- * tasks of megabytes hardly feel.
+ * pipeline.c: see pipeline.h. Task i uses buffer i % n. A reader takes the next task and waits until its
+ * buffer is done with the task before; a worker takes the next task in order and waits until it is read. All
+ * under one lock, which tasks of megabytes hardly feel.
  */
 #include "load/pipeline.h"
 
@@ -15,27 +15,27 @@
 #include "load/direct.h"
 
 struct buffer {
-    char       *memory;
+    char *memory;
     const char *bytes; /* of the task, in memory */
-    int64_t     turn;  /* the task it belongs to */
-    int64_t     read;  /* the last task that has been read into it; -1: none */
+    int64_t turn;      /* the task it belongs to */
+    int64_t read;      /* the last task that has been read into it; -1: none */
 };
 
 struct pipeline {
     const struct pipeline_job *job;
     struct direct_file *file; /* [job->n_file] */
-    struct mem     memory;
+    struct mem memory;
     struct buffer *buffer;
-    int            n_buffer;
-    pthread_t      reader[PLAN_READERS];
-    int            n_reader;
-    uint64_t       total_bytes;
-    double         reported; /* thread 0 only */
+    int n_buffer;
+    pthread_t reader[PLAN_READERS];
+    int n_reader;
+    uint64_t total_bytes;
+    double reported; /* thread 0 only */
 
     pthread_mutex_t lock; /* of the rest */
-    pthread_cond_t  read, freed;
-    int64_t    next_read, next_work; /* tasks */
-    uint64_t   done_bytes;
+    pthread_cond_t read, freed;
+    int64_t next_read, next_work; /* tasks */
+    uint64_t done_bytes;
     struct err first; /* the first failure */
 };
 
@@ -129,8 +129,8 @@ static void report(struct pipeline *p, int64_t task)
     }
 }
 
-/* Waits until task i is read, or the end; thread 0 looks around 20 times a second, so that an interrupt is heard when a
- * drive stalls. */
+/* Waits until task i is read, or the end; thread 0 looks around 20 times a second, so that an interrupt is
+ * heard when a drive stalls. */
 static bool wait_read(struct pipeline *p, int64_t i, int thread)
 {
     const struct buffer *b = &p->buffer[i % p->n_buffer];

@@ -1,6 +1,7 @@
 /*
- * weights.c: see weights.h. The plan says which weight goes where in one block of the device's memory; fill.c brings
- * them there, from a packed file when a valid one is there, else from the model's files, keeping the result as one.
+ * weights.c: see weights.h. The plan says which weight goes where in one block of the device's memory; fill.c
+ * brings them there, from a packed file when a valid one is there, else from the model's files, keeping the
+ * result as one.
  */
 #include "load/weights.h"
 
@@ -15,18 +16,33 @@
 
 #define IN_LAYER(role, field) [role] = offsetof(struct layer_weights, field)
 static const size_t in_layer[ROLE_COUNT] = {
-    IN_LAYER(ROLE_NORM_MIXER, norm_mixer), IN_LAYER(ROLE_NORM_MLP, norm_mlp),
-    IN_LAYER(ROLE_Q, attention.q), IN_LAYER(ROLE_K, attention.k), IN_LAYER(ROLE_V, attention.v),
-    IN_LAYER(ROLE_O, attention.o), IN_LAYER(ROLE_Q_BIAS, attention.q_bias),
-    IN_LAYER(ROLE_K_BIAS, attention.k_bias), IN_LAYER(ROLE_V_BIAS, attention.v_bias),
-    IN_LAYER(ROLE_Q_NORM, attention.q_norm), IN_LAYER(ROLE_K_NORM, attention.k_norm),
-    IN_LAYER(ROLE_DN_QKV, delta_net.qkv), IN_LAYER(ROLE_DN_Z, delta_net.z), IN_LAYER(ROLE_DN_B, delta_net.b),
-    IN_LAYER(ROLE_DN_A, delta_net.a), IN_LAYER(ROLE_DN_CONV, delta_net.conv),
-    IN_LAYER(ROLE_DN_DT_BIAS, delta_net.dt_bias), IN_LAYER(ROLE_DN_A_LOG, delta_net.a_neg),
-    IN_LAYER(ROLE_DN_NORM, delta_net.norm), IN_LAYER(ROLE_DN_OUT, delta_net.out),
-    IN_LAYER(ROLE_GATE, mlp.gate), IN_LAYER(ROLE_UP, mlp.up), IN_LAYER(ROLE_DOWN, mlp.down),
-    IN_LAYER(ROLE_ROUTER, moe.router), IN_LAYER(ROLE_SHARED_GATE_PROJ, moe.shared.gate),
-    IN_LAYER(ROLE_SHARED_UP, moe.shared.up), IN_LAYER(ROLE_SHARED_DOWN, moe.shared.down),
+    IN_LAYER(ROLE_NORM_MIXER, norm_mixer),
+    IN_LAYER(ROLE_NORM_MLP, norm_mlp),
+    IN_LAYER(ROLE_Q, attention.q),
+    IN_LAYER(ROLE_K, attention.k),
+    IN_LAYER(ROLE_V, attention.v),
+    IN_LAYER(ROLE_O, attention.o),
+    IN_LAYER(ROLE_Q_BIAS, attention.q_bias),
+    IN_LAYER(ROLE_K_BIAS, attention.k_bias),
+    IN_LAYER(ROLE_V_BIAS, attention.v_bias),
+    IN_LAYER(ROLE_Q_NORM, attention.q_norm),
+    IN_LAYER(ROLE_K_NORM, attention.k_norm),
+    IN_LAYER(ROLE_DN_QKV, delta_net.qkv),
+    IN_LAYER(ROLE_DN_Z, delta_net.z),
+    IN_LAYER(ROLE_DN_B, delta_net.b),
+    IN_LAYER(ROLE_DN_A, delta_net.a),
+    IN_LAYER(ROLE_DN_CONV, delta_net.conv),
+    IN_LAYER(ROLE_DN_DT_BIAS, delta_net.dt_bias),
+    IN_LAYER(ROLE_DN_A_LOG, delta_net.a_neg),
+    IN_LAYER(ROLE_DN_NORM, delta_net.norm),
+    IN_LAYER(ROLE_DN_OUT, delta_net.out),
+    IN_LAYER(ROLE_GATE, mlp.gate),
+    IN_LAYER(ROLE_UP, mlp.up),
+    IN_LAYER(ROLE_DOWN, mlp.down),
+    IN_LAYER(ROLE_ROUTER, moe.router),
+    IN_LAYER(ROLE_SHARED_GATE_PROJ, moe.shared.gate),
+    IN_LAYER(ROLE_SHARED_UP, moe.shared.up),
+    IN_LAYER(ROLE_SHARED_DOWN, moe.shared.down),
     IN_LAYER(ROLE_SHARED_GATE, moe.shared_gate),
 };
 #undef IN_LAYER
@@ -36,18 +52,27 @@ static void *place_of(struct weights *w, const struct plan_item *it)
 {
     struct mlp_weights *expert;
     switch (it->role) {
-    case ROLE_EMBED: return &w->embed;
-    case ROLE_OUT_NORM: return &w->out_norm;
-    case ROLE_HEAD: return &w->head;
-    case ROLE_MTP_FC: return &w->mtp.fc;
-    case ROLE_MTP_NORM_EMBED: return &w->mtp.norm_embed;
-    case ROLE_MTP_NORM_HIDDEN: return &w->mtp.norm_hidden;
-    case ROLE_MTP_OUT_NORM: return &w->mtp.out_norm;
+    case ROLE_EMBED:
+        return &w->embed;
+    case ROLE_OUT_NORM:
+        return &w->out_norm;
+    case ROLE_HEAD:
+        return &w->head;
+    case ROLE_MTP_FC:
+        return &w->mtp.fc;
+    case ROLE_MTP_NORM_EMBED:
+        return &w->mtp.norm_embed;
+    case ROLE_MTP_NORM_HIDDEN:
+        return &w->mtp.norm_hidden;
+    case ROLE_MTP_OUT_NORM:
+        return &w->mtp.out_norm;
     case ROLE_EXPERT_GATE:
     case ROLE_EXPERT_UP:
     case ROLE_EXPERT_DOWN:
         expert = &w->experts[(size_t)it->layer * (size_t)w->shape.n_expert + (size_t)it->expert];
-        return it->role == ROLE_EXPERT_GATE ? &expert->gate : it->role == ROLE_EXPERT_UP ? &expert->up : &expert->down;
+        return it->role == ROLE_EXPERT_GATE ? &expert->gate
+               : it->role == ROLE_EXPERT_UP ? &expert->up
+                                            : &expert->down;
     default: {
         struct layer_weights *layer = it->layer == w->shape.n_layer ? &w->mtp.layer : &w->layer[it->layer];
         return (char *)layer + in_layer[it->role];
@@ -62,7 +87,9 @@ static void write_down(struct weights *w, const struct plan_item *it)
     if (plan_is_vector(it->role))
         *(const float **)to = (const float *)(base + it->data_at);
     else
-        *(struct qmat *)to = (struct qmat){ .type = it->target, .rows = it->src.rows, .cols = it->src.cols,
+        *(struct qmat *)to = (struct qmat){ .type = it->target,
+                                            .rows = it->src.rows,
+                                            .cols = it->src.cols,
                                             .data = base + it->data_at,
                                             .scale = it->scale_bytes ? base + it->scale_at : NULL };
 }
@@ -75,7 +102,8 @@ static void write_all_down(struct weights *w, const struct plan *p)
         if (it->tier == TIER_RAM)
             write_down(w, it);
         if (it->role == ROLE_EXPERT_GATE && it->expert == 0) {
-            struct layer_weights *layer = it->layer == w->shape.n_layer ? &w->mtp.layer : &w->layer[it->layer];
+            struct layer_weights *layer =
+                it->layer == w->shape.n_layer ? &w->mtp.layer : &w->layer[it->layer];
             layer->moe.expert = w->experts + (size_t)it->layer * n_expert;
         }
         w->n_weights += (uint64_t)(it->src.rows * it->src.cols);
@@ -87,11 +115,11 @@ static void write_all_down(struct weights *w, const struct plan *p)
 /* ---- the packed file ---- */
 
 struct pack_work {
-    const struct plan            *p;
+    const struct plan *p;
     const struct weights_options *opt;
-    struct packed_item           *item; /* [p->n_item]; NULL: no packed file is wanted */
-    struct packed_key             key;
-    struct packed_writer         *writer;
+    struct packed_item *item; /* [p->n_item]; NULL: no packed file is wanted */
+    struct packed_key key;
+    struct packed_writer *writer;
 };
 
 static void say(const struct pack_work *k, const char *what, const struct err *why)
@@ -103,7 +131,8 @@ static void say(const struct pack_work *k, const char *what, const struct err *w
     k->opt->pack->say(k->opt->pack->say_user, line);
 }
 
-/* Reading it back must be less work than making the weights again: they were quantized, not only copied or widened. */
+/* Reading it back must be less work than making the weights again: they were quantized, not only copied or
+ * widened. */
 static bool is_worth_keeping(const struct plan *p)
 {
     uint64_t stored = 0, result = 0;
@@ -117,14 +146,16 @@ static bool is_worth_keeping(const struct plan *p)
     return result < stored;
 }
 
-/* Lists what is to be packed and finds its key. Failing to do so only costs the packed file, unless it is needed. */
+/* Lists what is to be packed and finds its key. Failing to do so only costs the packed file, unless it is
+ * needed. */
 static int want_pack(struct pack_work *k, struct err *e)
 {
     const struct plan *p = k->p;
     struct err why = { 0 };
     if (!k->opt->pack && p->pack)
-        return err_set(e, ERR_USAGE, "experts of this model can only stay on disk in a packed file, and there is no "
-                                     "folder for it");
+        return err_set(e, ERR_USAGE,
+                       "experts of this model can only stay on disk in a packed file, and there is no "
+                       "folder for it");
     if (!k->opt->pack || (!p->pack && (p->opt.no_pack || !is_worth_keeping(p))))
         return 0;
     k->item = calloc((size_t)p->n_item + 1, sizeof *k->item);
@@ -132,9 +163,14 @@ static int want_pack(struct pack_work *k, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for a list of %d weights", p->n_item);
     for (int i = 0; i < p->n_item; i++) {
         const struct plan_item *it = &p->item[i];
-        k->item[i] = (struct packed_item){ .role = it->role, .layer = it->layer, .expert = it->expert,
-                                           .type = it->target, .rows = it->src.rows, .cols = it->src.cols,
-                                           .data_bytes = it->data_bytes, .scale_bytes = it->scale_bytes };
+        k->item[i] = (struct packed_item){ .role = it->role,
+                                           .layer = it->layer,
+                                           .expert = it->expert,
+                                           .type = it->target,
+                                           .rows = it->src.rows,
+                                           .cols = it->src.cols,
+                                           .data_bytes = it->data_bytes,
+                                           .scale_bytes = it->scale_bytes };
     }
     packed_layout(k->item, p->n_item);
     int rc = packed_key_of(&k->key, p->model, k->item, p->n_item, &why);
@@ -222,7 +258,10 @@ static int find_experts(struct weights *w, const struct pack_work *k, struct err
 static int load_all(struct weights *w, const struct plan *p, const struct weights_options *opt, struct err *e)
 {
     struct pack_work k = { .p = p, .opt = opt };
-    struct fill_job job = { .plan = p, .base = w->block.ptr, .threads = opt->threads, .progress = opt->progress,
+    struct fill_job job = { .plan = p,
+                            .base = w->block.ptr,
+                            .threads = opt->threads,
+                            .progress = opt->progress,
                             .progress_user = opt->progress_user };
     bool done = false;
     int rc = want_pack(&k, e);
@@ -274,8 +313,8 @@ int weights_reserve(struct weights **out, const struct plan *p, struct device *d
     return rc;
 }
 
-int weights_load(struct weights **out, const struct plan *p, struct device *d, const struct weights_options *opt,
-                 struct err *e)
+int weights_load(struct weights **out, const struct plan *p, struct device *d,
+                 const struct weights_options *opt, struct err *e)
 {
     double begin = clock_seconds();
     struct err why = { 0 };

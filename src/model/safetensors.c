@@ -96,8 +96,8 @@ static int read_entry(struct tensor *t, const json_t *entry, uint64_t data_begin
                                   (long long)at[1]);
     uint64_t data_bytes = file_bytes - data_begin;
     if ((uint64_t)at[1] > data_bytes)
-        return tensor_file_broken(e, "a tensor lies outside the file: bytes %lld..%lld of %llu", (long long)at[0],
-                                  (long long)at[1], (unsigned long long)data_bytes);
+        return tensor_file_broken(e, "a tensor lies outside the file: bytes %lld..%lld of %llu",
+                                  (long long)at[0], (long long)at[1], (unsigned long long)data_bytes);
     t->type = qtype_from_st(dtype);
     t->offset = data_begin + (uint64_t)at[0];
     t->bytes = (uint64_t)(at[1] - at[0]);

@@ -66,8 +66,8 @@ struct machine_measure_options {
 };
 int machine_measure(struct machine *m, const struct machine_measure_options *opt, struct err *e);
 
-/* Its first step alone: the RAM curve, under a second for each of a handful of thread counts. Needs machine_look; leaves
- * the curve empty when too little memory is free. */
+/* Its first step alone: the RAM curve, under a second for each of a handful of thread counts. Needs
+ * machine_look; leaves the curve empty when too little memory is free. */
 int machine_measure_ram(struct machine *m, struct threads *t, struct err *e);
 
 /* Best read bandwidth over the measured thread counts, GB/s, and at how many threads; 0: unknown. */

@@ -1,10 +1,10 @@
 /*
  * plan.c: sizes, the budget, and what gives way when the budget is short.
  *
- * Order of decisions where the user left them open: everything in RAM with 32K of context (or what the model was
- * trained on) and passes of 512 tokens; a shorter context, down to 4,096; smaller passes, down to 32; then routed
- * experts on disk with a cache in RAM. On disk, a quarter of what is left above the minimum goes to context and batch
- * and the rest to the cache, so that more RAM never means fewer cached experts.
+ * Order of decisions where the user left them open: everything in RAM with 32K of context (or what the model
+ * was trained on) and passes of 512 tokens; a shorter context, down to 4,096; smaller passes, down to 32;
+ * then routed experts on disk with a cache in RAM. On disk, a quarter of what is left above the minimum goes
+ * to context and batch and the rest to the cache, so that more RAM never means fewer cached experts.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 #include "base/checked.h"
 #include "plan/plan_private.h"
 
-/* Measured on vocabularies of 152,000 and 248,000 tokens: 159 and 130 bytes each stay, and tokenizer.json takes 640
- * while it is read, before loading. */
+/* Measured on vocabularies of 152,000 and 248,000 tokens: 159 and 130 bytes each stay, and tokenizer.json
+ * takes 640 while it is read, before loading. */
 enum {
     PROGRAM_BYTES = 7 << 20,
     TOKEN_BYTES = 160,
@@ -35,7 +35,8 @@ static int smaller_int(int a, int b)
 
 /* ---- what the settings need ---- */
 
-/* The program, its tokenizer and its records: tensor directory, list of items, the weights' and threads' records. */
+/* The program, its tokenizer and its records: tensor directory, list of items, the weights' and threads'
+ * records. */
 static size_t other_bytes(const struct plan *p)
 {
     const struct model *m = p->model;
@@ -50,19 +51,20 @@ static size_t text_peak(const struct model *m)
     return m->kind == MODEL_GGUF ? 0 : PROGRAM_BYTES + (size_t)m->shape.n_vocab * TOKEN_JSON_BYTES;
 }
 
-/* Panels wait in a ring (load/pipeline.h), each thread has a strip. Matrices are open while some of their panels are
- * done: at most two of any size, the rest of those in the ring are smaller than a panel. */
+/* Panels wait in a ring (load/pipeline.h), each thread has a strip. Matrices are open while some of their
+ * panels are done: at most two of any size, the rest of those in the ring are smaller than a panel. */
 static size_t staging_bytes(const struct plan *p)
 {
     const struct plan_staging *s = &p->staging;
     size_t threads = (size_t)p->opt.threads, ring = threads + PLAN_READERS + PLAN_PANELS_READ;
     size_t small = PLAN_PANEL_FLOATS / 64 * 3 * sizeof(float);
     size_t open = s->absmax + s->plane, extent = p->experts_on_disk && p->pack ? p->expert_bytes : 0;
-    return ring * (align_up(s->scratch, PLAN_PAGE) + PLAN_PAGE) + threads * align_up(s->panel, PLAN_ALIGN) + 2 * open +
-           ring * (open < small ? open : small) + (threads + 1) * extent;
+    return ring * (align_up(s->scratch, PLAN_PAGE) + PLAN_PAGE) + threads * align_up(s->panel, PLAN_ALIGN) +
+           2 * open + ring * (open < small ? open : small) + (threads + 1) * extent;
 }
 
-/* Fills every total from the settings in p->opt, experts_on_disk and cache_slots; gives the RAM that they need. */
+/* Fills every total from the settings in p->opt, experts_on_disk and cache_slots; gives the RAM that they
+ * need. */
 static size_t add_up(struct plan *p, const struct plan_sums *sums)
 {
     size_t sessions = (size_t)p->opt.sessions, state = 0, session = 0;
@@ -76,7 +78,8 @@ static size_t add_up(struct plan *p, const struct plan_sums *sums)
     p->disk_bytes = p->experts_on_disk && p->pack ? sums->extents_bytes : 0;
     p->staging_bytes = staging_bytes(p);
     p->other_bytes = other_bytes(p);
-    p->total_bytes = p->weights_bytes + p->cache_bytes + p->kv_bytes + p->state_bytes + p->work_bytes + p->other_bytes;
+    p->total_bytes =
+        p->weights_bytes + p->cache_bytes + p->kv_bytes + p->state_bytes + p->work_bytes + p->other_bytes;
     p->peak_load_bytes = larger(p->weights_bytes + p->staging_bytes + p->other_bytes, text_peak(p->model));
     return larger(p->total_bytes, p->peak_load_bytes);
 }
@@ -123,7 +126,8 @@ static bool choose_settings(const struct choice *c, size_t limit)
     return needs(c, c->ctx_min, c->batch_min) <= limit;
 }
 
-/* Fewer slots than a step can hold, and the streaming of one layer would wait for the computing of the same layer. */
+/* Fewer slots than a step can hold, and the streaming of one layer would wait for the computing of the same
+ * layer. */
 static int least_slots(const struct plan *p)
 {
     int k = p->model->shape.top_k, n = 2 * k > k + 4 ? 2 * k : k + 4;
@@ -137,7 +141,8 @@ static bool disk_possible(const struct plan *p, const struct plan_sums *sums)
     return !sums->pack || (!p->asked.no_pack && sums->extents_bytes <= p->machine.disk_free);
 }
 
-/* Experts on disk: context and batch from a quarter of what the least settings leave, the rest for the cache. */
+/* Experts on disk: context and batch from a quarter of what the least settings leave, the rest for the cache.
+ */
 static bool choose_on_disk(const struct choice *c)
 {
     struct plan *p = c->p;
@@ -171,7 +176,8 @@ static struct choice range_of(struct plan *p, const struct plan_sums *sums)
 {
     int train = p->model->shape.n_ctx_train > 0 ? p->model->shape.n_ctx_train : PLAN_CTX_DEFAULT;
     int ctx = p->asked.ctx, batch = p->asked.batch;
-    return (struct choice){ .p = p, .sums = sums,
+    return (struct choice){ .p = p,
+                            .sums = sums,
                             .ctx_min = ctx ? ctx : smaller_int(train, PLAN_CTX_MIN),
                             .ctx_max = ctx ? ctx : smaller_int(train, PLAN_CTX_DEFAULT),
                             .batch_min = batch ? batch : PLAN_BATCH_MIN,
@@ -215,8 +221,8 @@ static int complete(struct plan *p, struct err *e)
     return 0;
 }
 
-static struct plan *start(const struct model *m, const struct machine *machine, const struct plan_options *opt,
-                          struct err *e)
+static struct plan *start(const struct model *m, const struct machine *machine,
+                          const struct plan_options *opt, struct err *e)
 {
     struct plan *p = calloc(1, sizeof *p);
     if (!p) {
@@ -261,7 +267,8 @@ int plan_vary(struct plan **out, const struct plan *p, const struct plan_options
     v->item = malloc((size_t)p->n_item * sizeof *v->item);
     if (v->item)
         memcpy(v->item, p->item, (size_t)p->n_item * sizeof *v->item);
-    int rc = v->item ? complete(v, e) : err_set(e, ERR_MEMORY, "no memory for a list of %d weights", p->n_item);
+    int rc =
+        v->item ? complete(v, e) : err_set(e, ERR_MEMORY, "no memory for a list of %d weights", p->n_item);
     return finish(out, v, rc);
 }
 

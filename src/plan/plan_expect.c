@@ -1,12 +1,12 @@
 /*
- * plan_expect.c: how fast a plan will run, from what the machine was measured to do: bytes over bandwidth, products
- * over arithmetic rate, and the share of either that the kernels reach.
+ * plan_expect.c: how fast a plan will run, from what the machine was measured to do: bytes over bandwidth,
+ * products over arithmetic rate, and the share of either that the kernels reach.
  */
 #include "plan/plan_private.h"
 
-/* Shares of doctor's rates that whole passes reach, measured on 2 cores with AVX-512, one thread: generation with q8_0
- * (97 % of what these constants say), prompts of 3,400 tokens with q8_0, q4_k_m and bf16. The machine
- * was not idle. */
+/* Shares of doctor's rates that whole passes reach, measured on 2 cores with AVX-512, one thread: generation
+ * with q8_0 (97 % of what these constants say), prompts of 3,400 tokens with q8_0, q4_k_m and bf16. The
+ * machine was not idle. */
 static const double ram_share = 0.80;   /* of the read bandwidth: one row times all weights */
 static const double drive_share = 0.90; /* of direct reads at the best depth; not measured yet */
 struct arithmetic_share {
@@ -16,9 +16,9 @@ static const struct arithmetic_share prefill_share = { 0.22, 0.45 };
 /* One row leaves unpacking with nothing to share it. A guess: RAM limited every run so far. */
 static const struct arithmetic_share decode_share = { 0.25, 0.25 };
 static const double layer_seconds = 20e-6; /* starting and ending the jobs of one layer */
-enum { TYPICAL_POSITION = 1024 };         /* the KV cache that a generated token reads */
+enum { TYPICAL_POSITION = 1024 };          /* the KV cache that a generated token reads */
 
-struct work { /* of one token, MTP not counted */
+struct work {                         /* of one token, MTP not counted */
     double dense_bytes, expert_bytes; /* expert_bytes: of its top_k experts in every layer */
     double int8, f32;                 /* multiply-adds by kind of product */
 };
@@ -34,7 +34,8 @@ static struct work work_of(const struct plan *p)
             continue; /* of the embedding a token reads one row */
         double part = i < p->n_dense ? 1 : share;
         double macs = part * (double)it->src.rows * (double)it->src.cols;
-        *(i < p->n_dense ? &w.dense_bytes : &w.expert_bytes) += part * (double)(it->data_bytes + it->scale_bytes);
+        *(i < p->n_dense ? &w.dense_bytes : &w.expert_bytes) +=
+            part * (double)(it->data_bytes + it->scale_bytes);
         *(qtype_info(it->target)->act == QACT_Q8 ? &w.int8 : &w.f32) += macs;
     }
     return w;
@@ -77,7 +78,8 @@ static double ram_rate(const struct plan *p)
 static double arithmetic(const struct plan *p, const struct work *w, const struct arithmetic_share *share)
 {
     const struct machine *m = &p->machine;
-    double all = m->usable_cores > 0 ? m->usable_cores : 1, cores = p->opt.threads < all ? p->opt.threads / all : 1;
+    double all = m->usable_cores > 0 ? m->usable_cores : 1,
+           cores = p->opt.threads < all ? p->opt.threads / all : 1;
     if ((w->int8 > 0 && m->int8_gmacs <= 0) || (w->f32 > 0 && m->f32_gmacs <= 0))
         return 0;
     double int8 = w->int8 > 0 ? w->int8 / (1e9 * m->int8_gmacs * share->int8) : 0;
@@ -88,14 +90,15 @@ static double arithmetic(const struct plan *p, const struct work *w, const struc
 /* What was measured with two sizes of reads, for an expert of this size. */
 static double by_size(double small, double large, size_t bytes)
 {
-    double t = ((double)bytes - MACHINE_SMALL_EXPERT_BYTES) / (MACHINE_EXPERT_BYTES - MACHINE_SMALL_EXPERT_BYTES);
+    double t =
+        ((double)bytes - MACHINE_SMALL_EXPERT_BYTES) / (MACHINE_EXPERT_BYTES - MACHINE_SMALL_EXPERT_BYTES);
     if (small <= 0)
         return large;
     return t <= 0 ? small : t >= 1 ? large : small + t * (large - small);
 }
 
-/* Seconds in which n bytes of whole experts come from the drive in so many layers; their reads of one layer are in
- * flight together, so that a layer waits at least for one of them. */
+/* Seconds in which n bytes of whole experts come from the drive in so many layers; their reads of one layer
+ * are in flight together, so that a layer waits at least for one of them. */
 static double drive_seconds(const struct plan *p, double bytes, double layers)
 {
     const struct machine *m = &p->machine;
@@ -125,9 +128,12 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
 {
     const struct shape *s = &p->model->shape;
     const struct machine *m = &p->machine;
-    double sessions = p->opt.sessions, kv = (double)p->kv_bytes / sessions, state = (double)p->state_bytes / sessions;
-    double seen = p->opt.ctx > TYPICAL_POSITION ? (double)TYPICAL_POSITION / p->opt.ctx : 1, layers = moe_layers(s);
-    struct seconds t = { .arithmetic = arithmetic(p, w, &decode_share), .starting = s->n_layer * layer_seconds };
+    double sessions = p->opt.sessions, kv = (double)p->kv_bytes / sessions,
+           state = (double)p->state_bytes / sessions;
+    double seen = p->opt.ctx > TYPICAL_POSITION ? (double)TYPICAL_POSITION / p->opt.ctx : 1,
+           layers = moe_layers(s);
+    struct seconds t = { .arithmetic = arithmetic(p, w, &decode_share),
+                         .starting = s->n_layer * layer_seconds };
     t.ram = (w->dense_bytes + w->expert_bytes + kv * seen + 2 * state) / (ram_share * ram);
     if (p->experts_on_disk) {
         double misses = 1 - p->hit_rate, all_hit = 1;
@@ -136,7 +142,8 @@ static void expect_decode(struct plan *p, const struct work *w, double ram)
         if (misses > 0 && m->disk_gbs <= 0)
             return;
         double missed = misses > 0 ? drive_seconds(p, misses * w->expert_bytes, layers * (1 - all_hit)) : 0;
-        /* The dense part of a layer must wait for its experts; only experts that are there are computed meanwhile. */
+        /* The dense part of a layer must wait for its experts; only experts that are there are computed
+         * meanwhile. */
         t.drive = missed > 0 ? missed + w->dense_bytes / (ram_share * ram) : 0;
     }
     p->decode_tps = 1 / longest(&t, &p->decode_limit);
@@ -170,8 +177,8 @@ void plan_expect(struct plan *p)
     p->decode_tps = p->prefill_tps = 0;
     p->decode_limit = p->prefill_limit = NULL;
     p->decode_bytes = (uint64_t)(w.dense_bytes + w.expert_bytes);
-    p->hit_rate = p->experts_on_disk && p->n_experts ? plan_hit_rate((double)p->cache_slots / (double)p->n_experts)
-                                                     : 1;
+    p->hit_rate =
+        p->experts_on_disk && p->n_experts ? plan_hit_rate((double)p->cache_slots / (double)p->n_experts) : 1;
     if (ram <= 0 || !p->fits)
         return;
     expect_decode(p, &w, ram);

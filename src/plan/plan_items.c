@@ -1,8 +1,9 @@
 /*
- * plan_items.c: the list of weights: what there is, which format each gets, how large it becomes and where it lies.
+ * plan_items.c: the list of weights: what there is, which format each gets, how large it becomes and where it
+ * lies.
  *
- * Dense weights come first, in the order in which a token meets them, then the routed experts by layer; gate, up and
- * down of one expert stand together, so that an expert is one piece of memory and one read.
+ * Dense weights come first, in the order in which a token meets them, then the routed experts by layer; gate,
+ * up and down of one expert stand together, so that an expert is one piece of memory and one read.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +28,11 @@ static enum plan_group group_of(enum role role)
         return PLAN_DENSE_MLP;
     if (role >= ROLE_SHARED_GATE_PROJ && role <= ROLE_SHARED_GATE)
         return PLAN_SHARED;
-    return role == ROLE_EMBED ? PLAN_EMBED : role == ROLE_HEAD ? PLAN_HEAD : role == ROLE_ROUTER ? PLAN_ROUTER
-           : is_expert(role)  ? PLAN_EXPERTS
-                              : PLAN_NORMS;
+    return role == ROLE_EMBED    ? PLAN_EMBED
+           : role == ROLE_HEAD   ? PLAN_HEAD
+           : role == ROLE_ROUTER ? PLAN_ROUTER
+           : is_expert(role)     ? PLAN_EXPERTS
+                                 : PLAN_NORMS;
 }
 
 static int add(struct plan *p, int *capacity, enum role role, int layer, int expert, struct err *e)
@@ -91,10 +94,22 @@ int plan_list(struct plan *p, struct err *e)
 bool plan_is_vector(enum role role)
 {
     switch (role) {
-    case ROLE_OUT_NORM: case ROLE_NORM_MIXER: case ROLE_NORM_MLP: case ROLE_Q_BIAS: case ROLE_K_BIAS:
-    case ROLE_V_BIAS: case ROLE_Q_NORM: case ROLE_K_NORM: case ROLE_DN_CONV: case ROLE_DN_DT_BIAS:
-    case ROLE_DN_A_LOG: case ROLE_DN_NORM: case ROLE_SHARED_GATE: case ROLE_MTP_NORM_EMBED:
-    case ROLE_MTP_NORM_HIDDEN: case ROLE_MTP_OUT_NORM:
+    case ROLE_OUT_NORM:
+    case ROLE_NORM_MIXER:
+    case ROLE_NORM_MLP:
+    case ROLE_Q_BIAS:
+    case ROLE_K_BIAS:
+    case ROLE_V_BIAS:
+    case ROLE_Q_NORM:
+    case ROLE_K_NORM:
+    case ROLE_DN_CONV:
+    case ROLE_DN_DT_BIAS:
+    case ROLE_DN_A_LOG:
+    case ROLE_DN_NORM:
+    case ROLE_SHARED_GATE:
+    case ROLE_MTP_NORM_EMBED:
+    case ROLE_MTP_NORM_HIDDEN:
+    case ROLE_MTP_OUT_NORM:
         return true;
     default:
         return false;
@@ -110,7 +125,8 @@ static enum qtype as_stored(const struct weight_source *src)
     return src->type;
 }
 
-enum qtype plan_target(const struct model *m, enum role role, int layer, enum mix mix, const struct weight_source *src)
+enum qtype plan_target(const struct model *m, enum role role, int layer, enum mix mix,
+                       const struct weight_source *src)
 {
     if (plan_is_vector(role))
         return QTYPE_F32;
@@ -123,11 +139,19 @@ enum qtype plan_target(const struct model *m, enum role role, int layer, enum mi
     int64_t rows, cols;
     role_dims(s, role, &n_mats, &rows, &cols);
     /* Every layer has exactly one attn_v or attn_qkv tensor, so the running index is the layer. */
-    struct mix_tensor t = { .gguf_name = name, .rows = rows, .cols = cols,
-                            .n_dims = n_mats > 1 ? 3 : rows > 1 ? 2 : 1,
-                            .layer = layer, .n_layer = s->n_layer + s->n_mtp,
-                            .i_attn_v = layer, .n_attn_v = s->n_layer + s->n_mtp,
-                            .n_expert = s->n_expert, .n_head = s->n_head, .n_head_kv = s->n_head_kv,
+    struct mix_tensor t = { .gguf_name = name,
+                            .rows = rows,
+                            .cols = cols,
+                            .n_dims = n_mats > 1 ? 3
+                                      : rows > 1 ? 2
+                                                 : 1,
+                            .layer = layer,
+                            .n_layer = s->n_layer + s->n_mtp,
+                            .i_attn_v = layer,
+                            .n_attn_v = s->n_layer + s->n_mtp,
+                            .n_expert = s->n_expert,
+                            .n_head = s->n_head,
+                            .n_head_kv = s->n_head_kv,
                             .tied = s->tied };
     return mix_pick(mix, &t);
 }
@@ -223,8 +247,8 @@ static int size_item(struct plan *p, struct plan_item *it, const struct plan_ite
     uint64_t both;
     if (!qtype_sizes(it->target, it->src.rows, it->src.cols, &it->data_bytes, &it->scale_bytes) ||
         !checked_add(it->data_bytes, it->scale_bytes, &both) || both > (uint64_t)1 << 50)
-        return err_set(e, ERR_FORMAT, "tensor %s is too large or does not fit the format %s", it->src.tensor->name,
-                       qtype_info(it->target)->name);
+        return err_set(e, ERR_FORMAT, "tensor %s is too large or does not fit the format %s",
+                       it->src.tensor->name, qtype_info(it->target)->name);
     add_staging(&p->staging, it);
     return 0;
 }

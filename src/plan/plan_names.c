@@ -5,8 +5,8 @@
 
 const char *plan_group_name(enum plan_group g)
 {
-    static const char *const name[] = { "embeddings", "norms", "attention", "DeltaNet", "dense MLP",
-                                        "router", "shared expert", "experts", "head", "MTP layer" };
+    static const char *const name[] = { "embeddings", "norms",         "attention", "DeltaNet", "dense MLP",
+                                        "router",     "shared expert", "experts",   "head",     "MTP layer" };
     return name[g];
 }
 

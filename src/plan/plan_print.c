@@ -47,8 +47,8 @@ static void print_weights(FILE *to, const struct plan *p)
             if (part->bytes[t] == 0)
                 continue;
             fprintf(to, "  %-18s %10s  %10s  %-5s  %s\n", first ? plan_group_name((enum plan_group)g) : "",
-                    first ? count_text(n, part->weights) : "", size_text(size, part->bytes[t]), tier_name((enum tier)t),
-                    first ? part->types : "");
+                    first ? count_text(n, part->weights) : "", size_text(size, part->bytes[t]),
+                    tier_name((enum tier)t), first ? part->types : "");
             first = false;
         }
         if (g == PLAN_HEAD && p->model->shape.tied)
@@ -73,8 +73,8 @@ static void print_memory(FILE *to, const struct plan *p)
     char note[96], size[SIZE_TEXT];
     fprintf(to, "\nRAM\n");
     print_bytes(to, "weights", p->weights_bytes, "");
-    snprintf(note, sizeof note, "%d of %llu experts, %s each", p->cache_slots, (unsigned long long)p->n_experts,
-             size_text(size, p->expert_bytes));
+    snprintf(note, sizeof note, "%d of %llu experts, %s each", p->cache_slots,
+             (unsigned long long)p->n_experts, size_text(size, p->expert_bytes));
     print_bytes(to, "expert cache", p->cache_bytes, note);
     snprintf(note, sizeof note, "%d tokens, %s%s", p->opt.ctx, qtype_info(p->opt.kv_type)->name,
              p->opt.sessions > 1 ? ", every session" : "");
@@ -105,9 +105,10 @@ static void print_expected(FILE *to, const struct plan *p)
     char decode[PLAN_RATE], prefill[PLAN_RATE], read[PLAN_RATE];
     fprintf(to, "\nexpected\n");
     if (p->decode_tps <= 0) {
-        fprintf(to, "  %s\n", !p->fits ? "nothing: it does not fit"
-                              : p->machine.here ? "unknown: measure this machine with `tonne doctor`"
-                                                : "unknown: describe rambw= (and disk= for experts on disk)");
+        fprintf(to, "  %s\n",
+                !p->fits          ? "nothing: it does not fit"
+                : p->machine.here ? "unknown: measure this machine with `tonne doctor`"
+                                  : "unknown: describe rambw= (and disk= for experts on disk)");
         return;
     }
     fprintf(to, "  generation  %s tokens/s, limited by %s; a token reads %s %s of weights\n",
@@ -130,7 +131,7 @@ static void print_reasons(FILE *to, const struct plan *p)
     fprintf(to, "  formats     %s%s\n", p->asked.mix ? "--type " : "",
             p->asked.mix ? mix_name(p->asked.mix) : "as stored; --type quantizes while loading");
     fprintf(to, "  context     %d: %s\n", ctx,
-            p->asked.ctx               ? "--ctx"
+            p->asked.ctx              ? "--ctx"
             : !p->fits                ? "the least that was tried"
             : ctx == PLAN_CTX_DEFAULT ? "the default; --ctx N allows more"
             : ctx == train            ? "what the model was trained on"
@@ -141,16 +142,21 @@ static void print_reasons(FILE *to, const struct plan *p)
             : p->opt.batch == PLAN_BATCH_DEFAULT ? "the default"
                                                  : "what fits");
     if (p->n_experts && !p->experts_on_disk && p->pack_too_large && !p->fits)
-        fprintf(to, "  experts     in RAM: the drive has no room for %s of them\n", size_text(size, p->pack_too_large));
+        fprintf(to, "  experts     in RAM: the drive has no room for %s of them\n",
+                size_text(size, p->pack_too_large));
     else if (p->n_experts && !p->experts_on_disk)
-        fprintf(to, "  experts     in RAM: %s\n", p->fits ? "all of them fit" : "they may not stay on the drive");
+        fprintf(to, "  experts     in RAM: %s\n",
+                p->fits ? "all of them fit" : "they may not stay on the drive");
     if (p->experts_on_disk)
-        fprintf(to, "  experts     on disk: they need %s of RAM otherwise; what is free above the rest caches them\n",
-                size_text(size, p->part[PLAN_EXPERTS].bytes[TIER_DISK] + p->part[PLAN_MTP].bytes[TIER_DISK]));
+        fprintf(
+            to,
+            "  experts     on disk: they need %s of RAM otherwise; what is free above the rest caches them\n",
+            size_text(size, p->part[PLAN_EXPERTS].bytes[TIER_DISK] + p->part[PLAN_MTP].bytes[TIER_DISK]));
     if (p->experts_on_disk)
-        fprintf(to, "              %s\n", p->pack ? "packed into a file of their own first: their stored form is not "
-                                                     "what is computed with"
-                                                   : "read from the model's own files");
+        fprintf(to, "              %s\n",
+                p->pack ? "packed into a file of their own first: their stored form is not "
+                          "what is computed with"
+                        : "read from the model's own files");
 }
 
 static int print_changes(FILE *to, const struct plan *p, struct err *e)
@@ -188,7 +194,8 @@ int plan_text(const struct plan *p, char **out, struct err *e)
 
 const char *plan_summary(const struct plan *p, char *out)
 {
-    char total[SIZE_TEXT], budget[SIZE_TEXT], weights[SIZE_TEXT], cache[48] = "", speed[48] = "", rate[PLAN_RATE], of[SIZE_TEXT + 8] = "";
+    char total[SIZE_TEXT], budget[SIZE_TEXT], weights[SIZE_TEXT], cache[48] = "", speed[48] = "",
+                                                                  rate[PLAN_RATE], of[SIZE_TEXT + 8] = "";
     if (p->budget_bytes != SIZE_MAX)
         snprintf(of, sizeof of, " of %s", size_text(budget, p->budget_bytes));
     if (p->experts_on_disk)
@@ -197,7 +204,7 @@ const char *plan_summary(const struct plan *p, char *out)
     if (p->decode_tps > 0)
         snprintf(speed, sizeof speed, ", about %s tokens/s", plan_rate(rate, p->decode_tps));
     snprintf(out, PLAN_SUMMARY, "%s%s of RAM: weights %s%s, context %d, batch %d, %d thread%s%s",
-             size_text(total, p->total_bytes), of, size_text(weights, p->weights_bytes), cache, p->opt.ctx, p->opt.batch,
-             p->opt.threads, p->opt.threads > 1 ? "s" : "", speed);
+             size_text(total, p->total_bytes), of, size_text(weights, p->weights_bytes), cache, p->opt.ctx,
+             p->opt.batch, p->opt.threads, p->opt.threads > 1 ? "s" : "", speed);
     return out;
 }

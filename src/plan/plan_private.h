@@ -11,7 +11,7 @@ struct plan_sums {
     size_t dense_bytes, expert_bytes; /* in the block in RAM */
     size_t slot_bytes;                /* the largest expert on disk */
     size_t extents_bytes;             /* all experts on disk, one after the other */
-    bool   pack;
+    bool pack;
 };
 
 /* Lists every weight with its source and group. */

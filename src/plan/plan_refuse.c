@@ -12,7 +12,8 @@ static void suggest(char *list, size_t room, const char *text)
     snprintf(list + at, room - at, "%s%s", at ? ", or " : "", text);
 }
 
-/* Whether the model fits with these options; *ctx: the context that the plan then has. 0 also without memory to plan. */
+/* Whether the model fits with these options; *ctx: the context that the plan then has. 0 also without memory
+ * to plan. */
 static bool would_fit(const struct plan *p, const struct plan_options *opt, int *ctx)
 {
     struct plan *v;
@@ -67,7 +68,10 @@ int plan_refuse(const struct plan *p, struct err *e)
     bool given = p->opt.ram_budget > 0;
     size_text(need, p->minimum_ram_bytes);
     err_set(e, ERR_NO_ROOM, "the model needs %s of RAM with these settings; %s %s", need,
-            size_text(have, p->budget_bytes), given ? "are allowed (--ram)" : p->machine.here ? "are free" : "are there");
+            size_text(have, p->budget_bytes),
+            given             ? "are allowed (--ram)"
+            : p->machine.here ? "are free"
+                              : "are there");
     err_where(e, "%s", p->model->path);
     if (given && ram >= p->minimum_ram_bytes) {
         snprintf(text, sizeof text, "--ram %zuM", (p->minimum_ram_bytes >> 20) + 1);

@@ -34,7 +34,8 @@ static void differences(const struct plan *p, const struct plan *v, char *out, s
             return;
     }
     if (differs(p->decode_tps, v->decode_tps)) {
-        snprintf(text, sizeof text, "%s -> %s tokens/s", plan_rate(from, p->decode_tps), plan_rate(to, v->decode_tps));
+        snprintf(text, sizeof text, "%s -> %s tokens/s", plan_rate(from, p->decode_tps),
+                 plan_rate(to, v->decode_tps));
         also(out, room, text);
     } else if (p->fits && p->experts_on_disk && v->experts_on_disk && cached(v) >= cached(p) + 1) {
         snprintf(text, sizeof text, "%.0f -> %.0f %% of the experts cached", cached(p), cached(v));
@@ -43,7 +44,8 @@ static void differences(const struct plan *p, const struct plan *v, char *out, s
     if (p->fits && p->experts_on_disk != v->experts_on_disk)
         also(out, room, v->experts_on_disk ? "experts on disk" : "all experts in RAM");
     if (differs(p->prefill_tps, v->prefill_tps)) {
-        snprintf(text, sizeof text, "prompt %s -> %s", plan_rate(from, p->prefill_tps), plan_rate(to, v->prefill_tps));
+        snprintf(text, sizeof text, "prompt %s -> %s", plan_rate(from, p->prefill_tps),
+                 plan_rate(to, v->prefill_tps));
         also(out, room, text);
     }
     if (p->fits && p->opt.ctx != v->opt.ctx) {
@@ -93,11 +95,14 @@ static int try_types(const struct plan *p, struct plan_changes *c, struct err *e
         if (rc)
             return rc;
         differences(p, v, change, sizeof change);
-        snprintf(what, sizeof what, "--type %s, %s of RAM", mix_name(mixes[i]), size_text(size, v->total_bytes));
-        /* Another format is worth a line when it decides whether or where the model fits, or makes it faster. */
-        bool better = p->fits ? v->fits && (p->experts_on_disk > v->experts_on_disk || v->decode_tps > 1.05 * p->decode_tps ||
-                                            cached(v) >= cached(p) + 1)
-                              : v->fits;
+        snprintf(what, sizeof what, "--type %s, %s of RAM", mix_name(mixes[i]),
+                 size_text(size, v->total_bytes));
+        /* Another format is worth a line when it decides whether or where the model fits, or makes it faster.
+         */
+        bool better = p->fits
+                          ? v->fits && (p->experts_on_disk > v->experts_on_disk ||
+                                        v->decode_tps > 1.05 * p->decode_tps || cached(v) >= cached(p) + 1)
+                          : v->fits;
         if (better)
             add_line(c, what, change);
         plan_close(&v);

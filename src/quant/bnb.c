@@ -117,7 +117,8 @@ void encode_nf4(void *data, void *scale, float *absmax, int64_t row, int64_t n_r
 {
     int64_t first = row * (cols / BLOCK);
     (void)absmax;
-    nf4_blocks_fast((uint8_t *)data + first * (BLOCK / 2), (float *)scale + first, n_rows * (cols / BLOCK), src);
+    nf4_blocks_fast((uint8_t *)data + first * (BLOCK / 2), (float *)scale + first, n_rows * (cols / BLOCK),
+                    src);
 }
 
 void encode_nf4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,

@@ -53,7 +53,8 @@ void encode_fp4(void *data, void *scale, float *absmax, int64_t row, int64_t n_r
 void encode_fp4_dq(void *data, void *scale, float *absmax, int64_t row, int64_t n_rows, int64_t cols,
                    const float *src);
 
-/* The same by blocks: without wide vectors, and by the fastest way that this machine has. The bytes are the same. */
+/* The same by blocks: without wide vectors, and by the fastest way that this machine has. The bytes are the
+ * same. */
 void nf4_blocks_plain(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src);
 void nf4_blocks_fast(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src);
 void q8_0_blocks_plain(uint8_t *out, int64_t n_blocks, const float *src);

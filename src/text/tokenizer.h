@@ -16,52 +16,54 @@
 struct tokenizer;
 
 /* From the model's files: tokenizer.json in its folder, or its GGUF keys. */
-int  tokenizer_open(struct tokenizer **out, const struct model *m, struct err *e);
-int  tokenizer_open_json(struct tokenizer **out, const char *text, size_t n, struct err *e); /* tokenizer.json's text */
-int  tokenizer_open_gguf(struct tokenizer **out, const struct gguf_meta *meta, struct err *e);
+int tokenizer_open(struct tokenizer **out, const struct model *m, struct err *e);
+int tokenizer_open_json(struct tokenizer **out, const char *text, size_t n,
+                        struct err *e); /* tokenizer.json's text */
+int tokenizer_open_gguf(struct tokenizer **out, const struct gguf_meta *meta, struct err *e);
 void tokenizer_close(struct tokenizer **t);
 
 struct tokens { /* a growing list; zero-initialise; tokens_free */
     int32_t *id;
-    size_t   n, capacity;
+    size_t n, capacity;
 };
-int  tokens_push(struct tokens *t, int32_t id, struct err *e);
+int tokens_push(struct tokens *t, int32_t id, struct err *e);
 void tokens_free(struct tokens *t);
 
-/* Byte ranges of the text that come from a template: only there are added tokens with special = true recognised.
- * (Added tokens with special = false, such as <think>, are recognised everywhere, as the reference does.) */
+/* Byte ranges of the text that come from a template: only there are added tokens with special = true
+ * recognised. (Added tokens with special = false, such as <think>, are recognised everywhere, as the
+ * reference does.) */
 struct trusted_range {
     size_t begin, end;
 };
 
 /* Appends the ids of text[0..n) to *out. trusted NULL with n_trusted 0: nothing is trusted;
- * TOKENIZE_ALL_TRUSTED as n_trusted: all of it. Ranges ascend; two that touch count as one. Text that is not UTF-8
- * is ERR_USAGE with the byte's position. */
+ * TOKENIZE_ALL_TRUSTED as n_trusted: all of it. Ranges ascend; two that touch count as one. Text that is not
+ * UTF-8 is ERR_USAGE with the byte's position. */
 enum { TOKENIZE_ALL_TRUSTED = -1 };
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, const struct trusted_range *trusted,
-                     int n_trusted, struct tokens *out, struct err *e);
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
+                     const struct trusted_range *trusted, int n_trusted, struct tokens *out, struct err *e);
 
-int     tokenizer_size(const struct tokenizer *t);      /* ids are below this; padding rows not counted */
+int tokenizer_size(const struct tokenizer *t); /* ids are below this; padding rows not counted */
 /* The bytes of one token, borrowed; added tokens give their text. NULL for ids without one. */
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *n);
-bool    tokenizer_is_special(const struct tokenizer *t, int32_t id); /* added with special = true */
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);    /* added with special = true */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text); /* the added token, or -1 */
-const char *tokenizer_pre(const struct tokenizer *t);   /* "qwen2" or "qwen35" */
+const char *tokenizer_pre(const struct tokenizer *t);                /* "qwen2" or "qwen35" */
 
-/* What a GGUF writer stores (tokenizer.ggml.*): text in the byte alphabet, type as in GGUF, merges "a b". Borrowed.
- * For an id without a token: NULL and type 5 (unused); converters write "[PAD<id>]" there. */
-int         tokenizer_n_merges(const struct tokenizer *t);
+/* What a GGUF writer stores (tokenizer.ggml.*): text in the byte alphabet, type as in GGUF, merges "a b".
+ * Borrowed. For an id without a token: NULL and type 5 (unused); converters write "[PAD<id>]" there. */
+int tokenizer_n_merges(const struct tokenizer *t);
 const char *tokenizer_merge(const struct tokenizer *t, int i);
 const char *tokenizer_gguf_text(const struct tokenizer *t, int32_t id, size_t *n);
-int         tokenizer_gguf_type(const struct tokenizer *t, int32_t id);
+int tokenizer_gguf_type(const struct tokenizer *t, int32_t id);
 
-/* Turns ids into text piece by piece, never ending inside a UTF-8 character: incomplete bytes are held back until
- * they are complete, or replaced by U+FFFD when they cannot become valid. */
+/* Turns ids into text piece by piece, never ending inside a UTF-8 character: incomplete bytes are held back
+ * until they are complete, or replaced by U+FFFD when they cannot become valid. */
 struct token_stream {
     const struct tokenizer *tokenizer;
     bool skip_special;
     char pending[8];
-    int  n_pending;
+    int n_pending;
 };
 /* Fills out (room for 3 * (token bytes + 8)) with the text that id completes; returns its length. */
 size_t token_stream_push(struct token_stream *s, int32_t id, char *out, size_t room);

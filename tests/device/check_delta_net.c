@@ -50,23 +50,9 @@ static size_t call_rows(const struct layer *l, int call)
 
 static struct layer draw_layer(struct check *c, int max_rows)
 {
-    static const int heads[][2] = {
-        {1,  1 },
-        { 2, 2 },
-        { 1, 3 },
-        { 2, 4 },
-        { 4, 16},
-        { 3, 6 }
-    };
-    static const int width[][2] = {
-        {128,  128},
-        { 64,  64 },
-        { 16,  32 },
-        { 8,   8  },
-        { 128, 20 },
-        { 33,  48 },
-        { 1,   1  }
-    };
+    static const int heads[][2] = { { 1, 1 }, { 2, 2 }, { 1, 3 }, { 2, 4 }, { 4, 16 }, { 3, 6 } };
+    static const int width[][2] = { { 128, 128 }, { 64, 64 }, { 16, 32 }, { 8, 8 },
+                                    { 128, 20 },  { 33, 48 }, { 1, 1 } };
     int h = check_int(c, 0, 5), d = check_int(c, 0, 6);
     struct layer l = { .n_k_head = heads[h][0],
                        .n_v_head = heads[h][1],

@@ -67,9 +67,7 @@ int main(int argc, char **argv)
         if (check_case(&c, "norm bench %s", cpu[i].name)) {
             float *x = check_floats(&c, 512 * 4096), *w = check_floats(&c, 4096),
                   *y = check_out(&c, 512 * 4096);
-            struct timed t = {
-                cpu[i].dev, {y, x, w, 4096, 4096, 512, 4096, 1e-6f}
-            };
+            struct timed t = { cpu[i].dev, { y, x, w, 4096, 4096, 512, 4096, 1e-6f } };
             check_time(&c, cpu[i].name, run_timed, &t, 2.0 * 512 * 4096 * 4);
             check_done(&c);
         }

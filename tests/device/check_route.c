@@ -137,9 +137,8 @@ static void bench(struct check *c, const struct check_cpu *cpu)
 {
     struct qmat w = check_qmat(c, QTYPE_F32, 512, 4096, 0.02f);
     float *x = check_floats(c, 4096);
-    struct timed t = {
-        cpu->dev, {check_alloc(c, 40, 4), check_out(c, 10), check_out(c, 512), x, w, 1, 10, true}
-    };
+    struct timed t = { cpu->dev,
+                       { check_alloc(c, 40, 4), check_out(c, 10), check_out(c, 512), x, w, 1, 10, true } };
     check_time(c, cpu->name, run_timed, &t, 512.0 * 4096 * 4);
 }
 

@@ -1,10 +1,10 @@
 /*
- * test_faults.c: every allocation, open, read, write, rename, sync and mapping fails once, while a model is opened and
- * loaded, packed, quantized and run with its experts on disk. Each time there is an error with a reason, or the work
- * was done nevertheless and its result is right; no file, descriptor or thread is left.
+ * test_faults.c: every allocation, open, read, write, rename, sync and mapping fails once, while a model is
+ * opened and loaded, packed, quantized and run with its experts on disk. Each time there is an error with a
+ * reason, or the work was done nevertheless and its result is right; no file, descriptor or thread is left.
  *
- * Allocations inside jansson never fail here: version 2.14 ends the program by an assertion (load.c) when memory runs
- * out within a string.
+ * Allocations inside jansson never fail here: version 2.14 ends the program by an assertion (load.c) when
+ * memory runs out within a string.
  */
 #undef _FORTIFY_SOURCE
 #include <setjmp.h>
@@ -49,7 +49,7 @@ enum { ADDRESS_SANITIZER = 1, THREAD_SANITIZER = 0 };
 #define REAL(name) __interceptor_##name
 #elif defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
 enum { ADDRESS_SANITIZER = 0, THREAD_SANITIZER = 1 };
-#define REAL(name) name
+#define REAL(name)       name
 #define NOTHING_REPLACED /* it replaces these calls itself */
 #else
 enum { ADDRESS_SANITIZER = 0, THREAD_SANITIZER = 0 };
@@ -69,12 +69,13 @@ static bool fails(enum fault_kind kind, int with)
     return true;
 }
 
-/* The address sanitizer's own start of a thread allocates through libc and does not survive a failure: with it only
- * what this program itself asks for fails. */
+/* The address sanitizer's own start of a thread allocates through libc and does not survive a failure: with
+ * it only what this program itself asks for fails. */
 extern const char __executable_start[], etext[];
 static bool alloc_fails(const void *caller)
 {
-    bool ours = !ADDRESS_SANITIZER || ((const char *)caller >= __executable_start && (const char *)caller < etext);
+    bool ours =
+        !ADDRESS_SANITIZER || ((const char *)caller >= __executable_start && (const char *)caller < etext);
     return ours && fails(FAULT_ALLOC, ENOMEM);
 }
 
@@ -171,17 +172,18 @@ struct rig {
     struct threads *threads;
     struct device *device;
     struct model *model;
-    struct weights *weights;   /* as stored */
+    struct weights *weights; /* as stored */
     struct disk_weights disk;
-    char *folder;              /* for packs, or for what is written */
+    char *folder; /* for packs, or for what is written */
     struct odd_io *io;
-    bool from_pack;            /* the last load */
+    bool from_pack; /* the last load */
     int32_t ids[N_PROMPT + N_DECODE];
     float want[VOCAB], got[VOCAB];
     char *snapshot;
 };
 
-/* Runs with the fault armed and ends that when the work is over. 0: done, and *right says whether the result is. */
+/* Runs with the fault armed and ends that when the work is over. 0: done, and *right says whether the result
+ * is. */
 typedef int (*attempt_fn)(struct rig *r, bool *hit, bool *right, struct err *e);
 
 static int steps(struct rig *r, struct engine *en, struct session *s, struct err *e)
@@ -387,7 +389,8 @@ static bool attempt(struct rig *r, const char *name, attempt_fn fn, enum fault_k
     if (rc < 0 && !hit)
         fail_msg("%s failed by itself: %s (%s)", doing, e.what, e.where);
     if (fds != faults_descriptors() || threads != faults_threads())
-        fail_msg("%s left %d descriptors, %d threads", doing, faults_descriptors() - fds, faults_threads() - threads);
+        fail_msg("%s left %d descriptors, %d threads", doing, faults_descriptors() - fds,
+                 faults_threads() - threads);
     *failed += rc < 0;
     return hit;
 }
@@ -527,9 +530,12 @@ int main(void)
     signal(SIGALRM, say_where); /* nothing may wait for ever */
     alarm(300);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(loading),          cmocka_unit_test(packing),
-        cmocka_unit_test(loading_a_pack),   cmocka_unit_test(quantizing),
-        cmocka_unit_test(running_through_io_uring), cmocka_unit_test(running_through_threads),
+        cmocka_unit_test(loading),
+        cmocka_unit_test(packing),
+        cmocka_unit_test(loading_a_pack),
+        cmocka_unit_test(quantizing),
+        cmocka_unit_test(running_through_io_uring),
+        cmocka_unit_test(running_through_threads),
         cmocka_unit_test(completions),
     };
     return cmocka_run_group_tests(tests, open_rig, close_rig);

@@ -1,6 +1,7 @@
 /*
- * test_no_allocation.c: after opening, prompts and decoding allocate nothing and map nothing: every call of malloc,
- * calloc, realloc, aligned_alloc and mmap is counted while the engine steps, with experts in memory and on disk.
+ * test_no_allocation.c: after opening, prompts and decoding allocate nothing and map nothing: every call of
+ * malloc, calloc, realloc, aligned_alloc and mmap is counted while the engine steps, with experts in memory
+ * and on disk.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,8 +73,8 @@ enum { N = 100, BATCH = 48, N_DECODE = 30, VOCAB = 304 };
 
 struct counted_run {
     struct threads *threads;
-    struct device  *device;
-    struct model   *model;
+    struct device *device;
+    struct model *model;
 };
 
 static void need(int rc, const struct err *e)

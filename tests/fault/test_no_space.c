@@ -1,4 +1,5 @@
-/* test_no_space.c: a drive that fills up while writing gives an error, and no file, whole or half, stays behind. */
+/* test_no_space.c: a drive that fills up while writing gives an error, and no file, whole or half, stays
+ * behind. */
 #include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /*
- * test_pack_kill.c: kill -9 while a packed model is written, at random moments: the next start finds a right one or
- * none, and nothing is left of the dead. test_pack_kill [ROUNDS]; 20 without it.
+ * test_pack_kill.c: kill -9 while a packed model is written, at random moments: the next start finds a right
+ * one or none, and nothing is left of the dead. test_pack_kill [ROUNDS]; 20 without it.
  */
 #include <setjmp.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-/* target.h: the one function of a fuzz target, called by libFuzzer (`make fuzz`) or corpus_main.c (`make tests`). */
+/* target.h: the one function of a fuzz target, called by libFuzzer (`make fuzz`) or corpus_main.c (`make
+ * tests`). */
 #ifndef TONNE_FUZZ_TARGET_H
 #define TONNE_FUZZ_TARGET_H
 

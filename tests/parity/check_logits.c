@@ -1,8 +1,7 @@
 /*
- * check_logits.c: every tiny checkpoint (tests/data/tiny, made by tools/make_tiny.py) must give transformers' float32
- * logits within 2e-4 of their range: Hugging Face and GGUF form, ref and cpu, every instruction set, any batch size,
- * any thread count, and token by token as in decoding.
- *   check_logits [--only SUBSTRING]
+ * check_logits.c: every tiny checkpoint (tests/data/tiny, made by tools/make_tiny.py) must give transformers'
+ * float32 logits within 2e-4 of their range: Hugging Face and GGUF form, ref and cpu, every instruction set,
+ * any batch size, any thread count, and token by token as in decoding. check_logits [--only SUBSTRING]
  */
 #include <math.h>
 #include <stdio.h>
@@ -17,17 +16,17 @@
 
 struct reference {
     int32_t *ids;
-    float   *logits; /* [n][n_vocab] */
-    int      n, n_vocab;
-    float    range;
+    float *logits; /* [n][n_vocab] */
+    int n, n_vocab;
+    float range;
 };
 
 struct setting {
-    const char  *device;
+    const char *device;
     enum cpu_isa isa;
-    int          threads, batch; /* batch 1: one token at a time */
-    enum qtype   kv;
-    double       bound; /* fraction of the logits' range */
+    int threads, batch; /* batch 1: one token at a time */
+    enum qtype kv;
+    double bound; /* fraction of the logits' range */
 };
 
 static void stop(const struct err *e, const char *what)
@@ -51,7 +50,8 @@ static void read_reference(struct reference *r, const char *folder)
     r->n_vocab = (int)logits->dim[1];
     r->ids = malloc(ids->bytes);
     r->logits = malloc(logits->bytes);
-    if (tensor_read(dir, ids, 0, r->ids, ids->bytes, &e) || tensor_read(dir, logits, 0, r->logits, logits->bytes, &e))
+    if (tensor_read(dir, ids, 0, r->ids, ids->bytes, &e) ||
+        tensor_read(dir, logits, 0, r->logits, logits->bytes, &e))
         stop(&e, path);
     float low = r->logits[0], high = low;
     for (int64_t i = 0; i < (int64_t)r->n * r->n_vocab; i++) {
@@ -102,7 +102,8 @@ static int run(const char *path, const struct reference *r, const struct setting
         stop(&e, "threads");
     struct device_cpu_options cpu = { .isa = s->isa, .threads = threads };
     struct device_ref_options ref = { 0 };
-    if (strcmp(s->device, "ref") == 0 ? device_ref_open(&device, &ref, &e) : device_cpu_open(&device, &cpu, &e))
+    if (strcmp(s->device, "ref") == 0 ? device_ref_open(&device, &ref, &e)
+                                      : device_cpu_open(&device, &cpu, &e))
         stop(&e, "device");
     struct engine_options opt = { .max_batch = s->batch, .max_ctx = r->n, .max_logits = s->batch };
     if (model_open(&model, path, &e) || test_load(&weights, model, device, MIX_NONE, threads, &e))
@@ -112,9 +113,9 @@ static int run(const char *path, const struct reference *r, const struct setting
         stop(&e, "engine");
     double worst = compare(engine, s, r);
     bool ok = worst <= s->bound;
-    printf("%-4s %-36s %-3s %-24s threads %d batch %3d kv %-4s  worst %.1e of the range\n", ok ? "ok" : "FAIL", path,
-           s->device, s->device[0] == 'r' ? "" : device_cpu_isa_name(s->isa), s->threads, s->batch,
-           qtype_info(s->kv)->name, worst);
+    printf("%-4s %-36s %-3s %-24s threads %d batch %3d kv %-4s  worst %.1e of the range\n",
+           ok ? "ok" : "FAIL", path, s->device, s->device[0] == 'r' ? "" : device_cpu_isa_name(s->isa),
+           s->threads, s->batch, qtype_info(s->kv)->name, worst);
     engine_close(&engine);
     weights_close(&weights);
     device->ops->close(device);

@@ -1,7 +1,8 @@
 /*
- * check_novelist.c: the trained model against transformers' outputs (needs ../shared; else exit 77): final hidden
- * states, router logits and choices, logits, MTP logits, greedy text, and the negative log-likelihood of 32 windows.
- * The reference was computed with TF32 convolutions; its own error is up to 0.021 in logits of range 42.
+ * check_novelist.c: the trained model against transformers' outputs (needs ../shared; else exit 77): final
+ * hidden states, router logits and choices, logits, MTP logits, greedy text, and the negative log-likelihood
+ * of 32 windows. The reference was computed with TF32 convolutions; its own error is up to 0.021 in logits of
+ * range 42.
  */
 #include <math.h>
 #include <stdio.h>
@@ -18,13 +19,13 @@
 enum { N = 128, WINDOW = 512, WINDOWS = 32 };
 
 struct fixture {
-    char             shared[512];
-    struct threads  *threads;
-    struct device   *device;
-    struct model    *model;
-    struct weights  *weights;
-    struct engine   *engine;
-    struct session  *session;
+    char shared[512];
+    struct threads *threads;
+    struct device *device;
+    struct model *model;
+    struct weights *weights;
+    struct engine *engine;
+    struct session *session;
     struct tokenizer *tokenizer;
     struct tensor_dir *reference;
     int failed;
@@ -131,14 +132,16 @@ static int32_t best(const float *logits, int n)
     return at;
 }
 
-/* Greedy continuation must equal the reference up to the first position whose two best logits are within 0.02. */
+/* Greedy continuation must equal the reference up to the first position whose two best logits are within
+ * 0.02. */
 static void check_greedy(struct fixture *f, const json_t *want)
 {
     struct err e = { 0 };
     struct tokens prompt = { 0 };
     const char *text = json_get_str(want, "prompt", "");
     need(tokenizer_encode(f->tokenizer, text, strlen(text), NULL, 0, &prompt, &e), &e);
-    const json_t *ids = json_object_get(want, "continuation_ids"), *margin = json_object_get(want, "top2_margin");
+    const json_t *ids = json_object_get(want, "continuation_ids"),
+                 *margin = json_object_get(want, "top2_margin");
     size_t n = json_array_size(ids), same = 0, until = 0;
     while (until < n && json_number_value(json_array_get(margin, until)) >= 0.02)
         until++;
@@ -240,8 +243,7 @@ int main(void)
     check_reference(&f);
     size_t i;
     const json_t *one;
-    json_array_foreach(json_object_get(want, "greedy"), i, one)
-        check_greedy(&f, one);
+    json_array_foreach(json_object_get(want, "greedy"), i, one) check_greedy(&f, one);
     const json_t *alice = json_object_get(json_object_get(want, "perplexity"), "alice.txt");
     check_windows(&f, json_object_get(alice, "nll_per_window"));
     json_decref(want);

@@ -1,6 +1,6 @@
 /*
- * dump_weights.c: writes every tensor of a GGUF as f32 to stdout, for tools/gguf_parity.py to compare with gguf-py:
- * per tensor a line "NAME TYPE COUNT", then COUNT floats.   dump_weights FILE.gguf
+ * dump_weights.c: writes every tensor of a GGUF as f32 to stdout, for tools/gguf_parity.py to compare with
+ * gguf-py: per tensor a line "NAME TYPE COUNT", then COUNT floats.   dump_weights FILE.gguf
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -26,8 +26,8 @@ bool faults_now(enum fault_kind kind)
 
 const char *fault_name(enum fault_kind kind)
 {
-    static const char *const name[FAULT_KINDS] = { "allocation", "open", "read", "short read",
-                                                   "write", "rename", "fsync", "mapping" };
+    static const char *const name[FAULT_KINDS] = { "allocation", "open",   "read",  "short read",
+                                                   "write",      "rename", "fsync", "mapping" };
     return name[kind];
 }
 

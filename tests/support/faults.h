@@ -1,6 +1,6 @@
 /*
- * faults.h: counts calls of the system and says which one is to fail. The calls themselves are replaced by the test
- * program (tests/fault/test_faults.c), for in a library they would be linked into every test.
+ * faults.h: counts calls of the system and says which one is to fail. The calls themselves are replaced by
+ * the test program (tests/fault/test_faults.c), for in a library they would be linked into every test.
  */
 #ifndef TONNE_TESTS_FAULTS_H
 #define TONNE_TESTS_FAULTS_H
@@ -8,7 +8,14 @@
 #include <stdbool.h>
 
 enum fault_kind {
-    FAULT_ALLOC, FAULT_OPEN, FAULT_READ, FAULT_SHORT_READ, FAULT_WRITE, FAULT_RENAME, FAULT_FSYNC, FAULT_MMAP,
+    FAULT_ALLOC,
+    FAULT_OPEN,
+    FAULT_READ,
+    FAULT_SHORT_READ,
+    FAULT_WRITE,
+    FAULT_RENAME,
+    FAULT_FSYNC,
+    FAULT_MMAP,
     FAULT_KINDS
 };
 

@@ -21,10 +21,15 @@ static void note(void *user, const char *line)
     snprintf(r->line, sizeof r->line, "%s", line);
 }
 
-static void add(struct pack_rig *r, int *n, enum role role, int expert, enum qtype type, int64_t rows, int64_t cols)
+static void add(struct pack_rig *r, int *n, enum role role, int expert, enum qtype type, int64_t rows,
+                int64_t cols)
 {
-    r->item[(*n)++] = (struct packed_item){ .role = role, .layer = role == ROLE_EMBED ? -1 : 0, .expert = expert,
-                                            .type = type, .rows = rows, .cols = cols };
+    r->item[(*n)++] = (struct packed_item){ .role = role,
+                                            .layer = role == ROLE_EMBED ? -1 : 0,
+                                            .expert = expert,
+                                            .type = type,
+                                            .rows = rows,
+                                            .cols = cols };
 }
 
 static void list(struct pack_rig *r)

@@ -9,14 +9,14 @@
 enum { PACK_ITEMS = 15, PACK_BIG = 1 }; /* item PACK_BIG has 36 pieces with its plane */
 
 struct pack_rig {
-    char               *model_folder, *folder; /* folder: of the packs */
-    struct model       *m;
-    struct packed_item  item[PACK_ITEMS];
-    uint64_t            file_bytes;
-    struct packed_key   key;
+    char *model_folder, *folder; /* folder: of the packs */
+    struct model *m;
+    struct packed_item item[PACK_ITEMS];
+    uint64_t file_bytes;
+    struct packed_key key;
     struct packed_options opt; /* say counts into n_lines and keeps the last line */
-    int                 n_lines;
-    char                line[512];
+    int n_lines;
+    char line[512];
 };
 
 /* Failures end the program. */

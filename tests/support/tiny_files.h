@@ -15,8 +15,8 @@ struct tiny; /* tensors and GGUF keys of a file to be written */
 struct tiny *tiny_new(void);
 void tiny_free(struct tiny **t);
 
-/* Tensors added from now on have no data: in a safetensors file they are a hole, which reads as zeros and takes no room
- * on the disk, however large. */
+/* Tensors added from now on have no data: in a safetensors file they are a hole, which reads as zeros and
+ * takes no room on the disk, however large. */
 void tiny_holes(struct tiny *t);
 
 /* Adds a tensor; dim is row-major, n_dims 0 a scalar. Its data is random but small where the type has

@@ -176,8 +176,8 @@ static void json_has_limits(void **state)
 
 struct count {
     _Atomic int64_t sum;
-    int64_t         seen[3];
-    int             order_broken;
+    int64_t seen[3];
+    int order_broken;
 };
 
 static void count_job(void *arg, struct threads *t, int thread)

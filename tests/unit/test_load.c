@@ -1,7 +1,7 @@
 /*
- * test_load.c: weights brought to their places. Every byte is what converting the whole matrix at once gives, whatever
- * the format, the number of threads, and whether it came from the model's files or from a packed one; and what happens
- * when files change, packs are damaged or the user interrupts.
+ * test_load.c: weights brought to their places. Every byte is what converting the whole matrix at once gives,
+ * whatever the format, the number of threads, and whether it came from the model's files or from a packed
+ * one; and what happens when files change, packs are damaged or the user interrupts.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,8 +30,8 @@ enum { THREADS = 3 };
 static struct threads *pool[THREADS + 1]; /* of 1 .. THREADS threads */
 static char *folder;                      /* of the models made here */
 static char *packs;
-static int   n_lines;
-static char  line[512];
+static int n_lines;
+static char line[512];
 
 static int begin_all(void **state)
 {
@@ -99,8 +99,8 @@ static void write_large_vocabulary(unsigned style)
     char config[4096];
     const char *at = strstr(tiny_moe_config, "\"vocab_size\": 20");
     assert_non_null(at);
-    snprintf(config, sizeof config, "%.*s\"vocab_size\": 13001%s", (int)(at - tiny_moe_config), tiny_moe_config,
-             at + strlen("\"vocab_size\": 20"));
+    snprintf(config, sizeof config, "%.*s\"vocab_size\": 13001%s", (int)(at - tiny_moe_config),
+             tiny_moe_config, at + strlen("\"vocab_size\": 20"));
     struct tiny *t = tiny_new();
     struct shape s;
     tiny_shape(&s, config);
@@ -111,9 +111,9 @@ static void write_large_vocabulary(unsigned style)
 }
 
 struct loaded {
-    struct model   *m;
-    struct plan    *p;
-    struct device  *d;
+    struct model *m;
+    struct plan *p;
+    struct device *d;
     struct weights *w;
 };
 
@@ -124,7 +124,8 @@ static struct loaded open_plan(const char *path, enum mix mix, size_t ram)
     struct machine here = { .here = true, .disk_free = (uint64_t)1 << 40 };
     struct plan_options opt = { .mix = mix, .threads = THREADS, .ctx = 64, .batch = 32, .ram_budget = ram };
     struct device_ref_options ref = { 0 };
-    if (model_open(&l.m, path, &e) || plan_build(&l.p, l.m, &here, &opt, &e) || device_ref_open(&l.d, &ref, &e))
+    if (model_open(&l.m, path, &e) || plan_build(&l.p, l.m, &here, &opt, &e) ||
+        device_ref_open(&l.d, &ref, &e))
         fail_msg("%s: %s (%s)", path, e.what, e.where);
     return l;
 }
@@ -140,7 +141,9 @@ static void close_plan(struct loaded *l)
 static int load(struct loaded *l, int threads, progress_fn progress, struct err *e)
 {
     struct packed_options pack = { .folder = packs, .say = note };
-    struct weights_options opt = { .threads = pool[threads], .pack = packs ? &pack : NULL, .progress = progress };
+    struct weights_options opt = { .threads = pool[threads],
+                                   .pack = packs ? &pack : NULL,
+                                   .progress = progress };
     weights_close(&l->w);
     return weights_load(&l->w, l->p, l->d, &opt, e);
 }
@@ -220,8 +223,8 @@ static void check_model(const char *path)
 
 static void every_source_to_every_target(void **state)
 {
-    static const char *const models[] = { "qwen2", "qwen2_nf4_dq", "qwen3_5_moe", "qwen3_fp4", "qwen3_moe_fp8",
-                                          "qwen3_5_moe.gguf", "qwen3_moe.gguf" };
+    static const char *const models[] = { "qwen2",         "qwen2_nf4_dq",     "qwen3_5_moe",   "qwen3_fp4",
+                                          "qwen3_moe_fp8", "qwen3_5_moe.gguf", "qwen3_moe.gguf" };
     (void)state;
     char path[256], *keep = packs;
     packs = NULL;
@@ -366,11 +369,13 @@ static void check_experts(const struct loaded *l)
         const struct plan_item *it = &l->p->item[i];
         const struct expert_place *x = expert_place_of(s, it->layer, it->expert);
         const struct expert_layout *y = &s->layout[it->layer];
-        const struct expert_part *part[] = { &y->gate, &y->up, &y->down, &y->gate_scale, &y->up_scale, &y->down_scale };
+        const struct expert_part *part[] = { &y->gate,       &y->up,       &y->down,
+                                             &y->gate_scale, &y->up_scale, &y->down_scale };
         int which = (i - l->p->n_dense) % 3, fd;
         uint64_t bytes;
         struct err e = { 0 };
-        char *data = malloc(it->data_bytes + 64), *plane = malloc(it->scale_bytes + 64), *got = malloc(x->extent[0].bytes);
+        char *data = malloc(it->data_bytes + 64), *plane = malloc(it->scale_bytes + 64),
+             *got = malloc(x->extent[0].bytes);
         make_item(l->m, it, data, plane);
         assert_int_equal(x->n_extent, 1);
         assert_int_equal(file_open(s->file[x->extent[0].file].path, &fd, &bytes, &e), 0);
@@ -482,7 +487,8 @@ static void a_bad_weight_is_found_out(void **state)
     for (int mix = 0; mix < N_MIXES; mix++) {
         struct loaded l = open_plan(folder, mixes[mix], 0);
         const struct plan_item *it = &l.p->item[l.p->n_item / 2];
-        uint64_t at = it->src.tensor->offset + it->src.offset + 2 * (uint64_t)(it->src.rows * it->src.cols - 1);
+        uint64_t at =
+            it->src.tensor->offset + it->src.offset + 2 * (uint64_t)(it->src.rows * it->src.cols - 1);
         int fd = open(victim, O_RDWR);
         uint16_t nan = 0x7fc0;
         struct err e = { 0 };

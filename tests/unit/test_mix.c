@@ -53,21 +53,10 @@ static void names_list_and_file_types_agree(void **state)
     const struct {
         enum mix mix;
         uint32_t id;
-    } ids[] = {
-        {MIX_F32,     0         },
-        { MIX_F16,    1         },
-        { MIX_Q4_0,   2         },
-        { MIX_Q8_0,   7         },
-        { MIX_Q4_K_S, 14        },
-        { MIX_Q4_K_M, 15        },
-        { MIX_Q5_K_S, 16        },
-        { MIX_Q5_K_M, 17        },
-        { MIX_Q6_K,   18        },
-        { MIX_IQ4_NL, 25        },
-        { MIX_BF16,   32        },
-        { MIX_MXFP4,  38        },
-        { MIX_NF4,    UINT32_MAX}
-    };
+    } ids[] = { { MIX_F32, 0 },         { MIX_F16, 1 },     { MIX_Q4_0, 2 },    { MIX_Q8_0, 7 },
+                { MIX_Q4_K_S, 14 },     { MIX_Q4_K_M, 15 }, { MIX_Q5_K_S, 16 }, { MIX_Q5_K_M, 17 },
+                { MIX_Q6_K, 18 },       { MIX_IQ4_NL, 25 }, { MIX_BF16, 32 },   { MIX_MXFP4, 38 },
+                { MIX_NF4, UINT32_MAX } };
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         assert_int_equal(mix_file_type(ids[i].mix), ids[i].id);
 }
@@ -82,27 +71,27 @@ static void q8_0_is_what_the_converter_writes(void **state)
         int n_dims;
         enum qtype type;
     } file[] = {
-        {"output.weight",                    256, 2, QTYPE_Q8_0},
-        { "token_embd.weight",               256, 2, QTYPE_Q8_0},
-        { "output_norm.weight",              256, 1, QTYPE_F32 },
-        { "blk.0.attn_norm.weight",          256, 1, QTYPE_F32 },
-        { "blk.0.ssm_a",                     4,   1, QTYPE_F32 },
-        { "blk.0.ssm_conv1d.weight",         4,   2, QTYPE_F32 },
-        { "blk.0.ssm_dt.bias",               4,   1, QTYPE_F32 },
-        { "blk.0.ssm_alpha.weight",          256, 2, QTYPE_Q8_0},
-        { "blk.0.ssm_beta.weight",           256, 2, QTYPE_Q8_0},
-        { "blk.0.attn_qkv.weight",           256, 2, QTYPE_Q8_0},
-        { "blk.0.attn_gate.weight",          256, 2, QTYPE_Q8_0},
-        { "blk.0.ssm_norm.weight",           128, 1, QTYPE_F32 },
-        { "blk.0.ssm_out.weight",            512, 2, QTYPE_Q8_0},
-        { "blk.0.ffn_down_exps.weight",      256, 3, QTYPE_Q8_0},
-        { "blk.0.ffn_gate_inp.weight",       256, 2, QTYPE_F32 },
+        { "output.weight", 256, 2, QTYPE_Q8_0 },
+        { "token_embd.weight", 256, 2, QTYPE_Q8_0 },
+        { "output_norm.weight", 256, 1, QTYPE_F32 },
+        { "blk.0.attn_norm.weight", 256, 1, QTYPE_F32 },
+        { "blk.0.ssm_a", 4, 1, QTYPE_F32 },
+        { "blk.0.ssm_conv1d.weight", 4, 2, QTYPE_F32 },
+        { "blk.0.ssm_dt.bias", 4, 1, QTYPE_F32 },
+        { "blk.0.ssm_alpha.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.0.ssm_beta.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.0.attn_qkv.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.0.attn_gate.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.0.ssm_norm.weight", 128, 1, QTYPE_F32 },
+        { "blk.0.ssm_out.weight", 512, 2, QTYPE_Q8_0 },
+        { "blk.0.ffn_down_exps.weight", 256, 3, QTYPE_Q8_0 },
+        { "blk.0.ffn_gate_inp.weight", 256, 2, QTYPE_F32 },
         { "blk.0.ffn_gate_inp_shexp.weight", 256, 1, QTYPE_F32 },
-        { "blk.0.ffn_gate_shexp.weight",     256, 2, QTYPE_Q8_0},
-        { "blk.3.attn_k_norm.weight",        256, 1, QTYPE_F32 },
-        { "blk.3.attn_v.weight",             256, 2, QTYPE_Q8_0},
-        { "blk.8.nextn.eh_proj.weight",      512, 2, QTYPE_Q8_0},
-        { "blk.8.nextn.enorm.weight",        256, 1, QTYPE_F32 },
+        { "blk.0.ffn_gate_shexp.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.3.attn_k_norm.weight", 256, 1, QTYPE_F32 },
+        { "blk.3.attn_v.weight", 256, 2, QTYPE_Q8_0 },
+        { "blk.8.nextn.eh_proj.weight", 512, 2, QTYPE_Q8_0 },
+        { "blk.8.nextn.enorm.weight", 256, 1, QTYPE_F32 },
     };
     for (size_t i = 0; i < sizeof file / sizeof *file; i++)
         expect(MIX_Q8_0, tensor(file[i].name, file[i].cols, file[i].n_dims, 0, 9), file[i].type);
@@ -174,21 +163,14 @@ static void head_and_embedding(void **state)
         enum mix mix;
         enum qtype head, embed;
     } want[] = {
-        {MIX_F32,     QTYPE_F32,  QTYPE_F32   },
-        { MIX_F16,    QTYPE_F16,  QTYPE_F16   },
-        { MIX_BF16,   QTYPE_BF16, QTYPE_BF16  },
-        { MIX_Q8_0,   QTYPE_Q8_0, QTYPE_Q8_0  },
-        { MIX_Q4_0,   QTYPE_Q6_K, QTYPE_Q4_0  },
-        { MIX_Q4_K_S, QTYPE_Q6_K, QTYPE_Q4_K  },
-        { MIX_Q4_K_M, QTYPE_Q6_K, QTYPE_Q4_K  },
-        { MIX_Q5_K_S, QTYPE_Q6_K, QTYPE_Q5_K  },
-        { MIX_Q5_K_M, QTYPE_Q6_K, QTYPE_Q5_K  },
-        { MIX_Q6_K,   QTYPE_Q6_K, QTYPE_Q6_K  },
-        { MIX_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL},
-        { MIX_MXFP4,  QTYPE_Q8_0, QTYPE_Q8_0  },
-        { MIX_NF4,    QTYPE_BF16, QTYPE_BF16  },
-        { MIX_NF4_DQ, QTYPE_BF16, QTYPE_BF16  },
-        { MIX_FP4,    QTYPE_BF16, QTYPE_BF16  },
+        { MIX_F32, QTYPE_F32, QTYPE_F32 },        { MIX_F16, QTYPE_F16, QTYPE_F16 },
+        { MIX_BF16, QTYPE_BF16, QTYPE_BF16 },     { MIX_Q8_0, QTYPE_Q8_0, QTYPE_Q8_0 },
+        { MIX_Q4_0, QTYPE_Q6_K, QTYPE_Q4_0 },     { MIX_Q4_K_S, QTYPE_Q6_K, QTYPE_Q4_K },
+        { MIX_Q4_K_M, QTYPE_Q6_K, QTYPE_Q4_K },   { MIX_Q5_K_S, QTYPE_Q6_K, QTYPE_Q5_K },
+        { MIX_Q5_K_M, QTYPE_Q6_K, QTYPE_Q5_K },   { MIX_Q6_K, QTYPE_Q6_K, QTYPE_Q6_K },
+        { MIX_IQ4_NL, QTYPE_Q6_K, QTYPE_IQ4_NL }, { MIX_MXFP4, QTYPE_Q8_0, QTYPE_Q8_0 },
+        { MIX_NF4, QTYPE_BF16, QTYPE_BF16 },      { MIX_NF4_DQ, QTYPE_BF16, QTYPE_BF16 },
+        { MIX_FP4, QTYPE_BF16, QTYPE_BF16 },
     };
     assert_int_equal(sizeof want / sizeof *want, MIX_COUNT - 1);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -228,20 +210,20 @@ static void rows_that_do_not_fit_fall_back(void **state)
         int64_t cols;
         enum qtype type;
     } want[] = {
-        {MIX_Q4_K_M,  "blk.4.attn_q.weight", 96,  QTYPE_Q5_0},
-        { MIX_Q5_K_M, "blk.4.attn_q.weight", 96,  QTYPE_Q5_1},
-        { MIX_Q6_K,   "blk.4.attn_q.weight", 96,  QTYPE_Q8_0},
-        { MIX_Q4_K_M, "output.weight",       96,  QTYPE_Q8_0},
-        { MIX_Q4_0,   "output.weight",       96,  QTYPE_Q8_0},
-        { MIX_Q4_0,   "blk.4.attn_q.weight", 96,  QTYPE_Q4_0},
+        { MIX_Q4_K_M, "blk.4.attn_q.weight", 96, QTYPE_Q5_0 },
+        { MIX_Q5_K_M, "blk.4.attn_q.weight", 96, QTYPE_Q5_1 },
+        { MIX_Q6_K, "blk.4.attn_q.weight", 96, QTYPE_Q8_0 },
+        { MIX_Q4_K_M, "output.weight", 96, QTYPE_Q8_0 },
+        { MIX_Q4_0, "output.weight", 96, QTYPE_Q8_0 },
+        { MIX_Q4_0, "blk.4.attn_q.weight", 96, QTYPE_Q4_0 },
         { MIX_Q4_K_M, "blk.4.attn_q.weight", 100, QTYPE_F16 },
-        { MIX_Q8_0,   "blk.4.attn_q.weight", 100, QTYPE_F16 },
-        { MIX_Q4_K_M, "output.weight",       100, QTYPE_F16 },
-        { MIX_MXFP4,  "blk.4.ffn_up.weight", 100, QTYPE_F16 },
-        { MIX_NF4,    "blk.4.attn_q.weight", 96,  QTYPE_BF16},
-        { MIX_NF4_DQ, "blk.4.attn_q.weight", 96,  QTYPE_BF16},
-        { MIX_F16,    "blk.4.attn_q.weight", 7,   QTYPE_F16 },
-        { MIX_BF16,   "blk.4.attn_q.weight", 7,   QTYPE_BF16},
+        { MIX_Q8_0, "blk.4.attn_q.weight", 100, QTYPE_F16 },
+        { MIX_Q4_K_M, "output.weight", 100, QTYPE_F16 },
+        { MIX_MXFP4, "blk.4.ffn_up.weight", 100, QTYPE_F16 },
+        { MIX_NF4, "blk.4.attn_q.weight", 96, QTYPE_BF16 },
+        { MIX_NF4_DQ, "blk.4.attn_q.weight", 96, QTYPE_BF16 },
+        { MIX_F16, "blk.4.attn_q.weight", 7, QTYPE_F16 },
+        { MIX_BF16, "blk.4.attn_q.weight", 7, QTYPE_BF16 },
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         expect(want[i].mix, tensor(want[i].name, want[i].cols, 2, 4, 32), want[i].type);

@@ -1,6 +1,6 @@
 /*
- * test_packed.c: packed models. What is read back is what was written; anything else in its place is found out,
- * whatever happened to the file, the folder or the model.
+ * test_packed.c: packed models. What is read back is what was written; anything else in its place is found
+ * out, whatever happened to the file, the folder or the model.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,10 +10,10 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -119,7 +119,14 @@ static void expect_refused(const char *why)
 static void other_lengths_are_refused(void **state)
 {
     (void)state;
-    const uint64_t lengths[] = { 0, 1, 63, 64, 4096, rig.item[PACK_BIG].at, rig.file_bytes - 4096, rig.file_bytes - 1,
+    const uint64_t lengths[] = { 0,
+                                 1,
+                                 63,
+                                 64,
+                                 4096,
+                                 rig.item[PACK_BIG].at,
+                                 rig.file_bytes - 4096,
+                                 rig.file_bytes - 1,
                                  rig.file_bytes + 1 };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         write_pack();
@@ -131,7 +138,8 @@ static void other_lengths_are_refused(void **state)
 static void a_flipped_bit_before_the_weights_is_refused(void **state)
 {
     (void)state;
-    uint64_t table = rig.item[0].at, used = 72 + PACK_ITEMS * 56 + (PACK_ITEMS + 35) * 8; /* head, records, checksums */
+    uint64_t table = rig.item[0].at,
+             used = 72 + PACK_ITEMS * 56 + (PACK_ITEMS + 35) * 8; /* head, records, checksums */
     assert_true(used <= table);
     unsigned at = 1;
     for (int i = 0; i < 24; i++) {

@@ -1,5 +1,5 @@
-/* test_plan.c: sizes recomputed on their own, what gives way when memory is short, refusals, models nobody could load
- * here. */
+/* test_plan.c: sizes recomputed on their own, what gives way when memory is short, refusals, models nobody
+ * could load here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,11 +30,13 @@ static struct model *open_tiny(const char *config, unsigned style, char **folder
 
 static struct machine machine_with(size_t ram)
 {
-    return (struct machine){ .ram_total = ram, .ram_available = ram, .usable_cores = 4, .disk_free = (size_t)1 << 50,
-                             .here = true };
+    return (struct machine){
+        .ram_total = ram, .ram_available = ram, .usable_cores = 4, .disk_free = (size_t)1 << 50, .here = true
+    };
 }
 
-static struct plan *plan_for(const struct model *m, const struct machine *machine, const struct plan_options *opt)
+static struct plan *plan_for(const struct model *m, const struct machine *machine,
+                             const struct plan_options *opt)
 {
     struct err e = { 0 };
     struct plan *p;
@@ -50,7 +52,8 @@ static size_t work_of(const struct shape *s, bool has_mtp, const struct plan_opt
     return (size_t)o->batch * (size_t)s->d_model * 64 + (size_t)o->ctx * 8;
 }
 
-static size_t session_of(const struct shape *s, bool has_mtp, const struct plan_options *o, size_t *state_bytes)
+static size_t session_of(const struct shape *s, bool has_mtp, const struct plan_options *o,
+                         size_t *state_bytes)
 {
     (void)has_mtp;
     *state_bytes = 1000;
@@ -79,10 +82,11 @@ static void sizes_of_a_tiny_model_are_exact(void **state)
     size_t moe = up(3 * D * H, 64) + 2 * up(64 * D * H, 64) + up(D * 64 * H, 64) + up(D * F, 64);
     size_t norms = 2 * up(D * F, 64);
     /* key and value heads: 1 and 2 of 32, so qkv is 2 * 32 + 64 = 128 wide */
-    size_t delta_net = up(128 * D * H, 64) + up(64 * D * H, 64) + 2 * up(2 * D * H, 64) + up(128 * 4 * F, 64) +
-                       2 * up(2 * F, 64) + up(32 * F, 64) + up(D * 64 * H, 64);
+    size_t delta_net = up(128 * D * H, 64) + up(64 * D * H, 64) + 2 * up(2 * D * H, 64) +
+                       up(128 * 4 * F, 64) + 2 * up(2 * F, 64) + up(32 * F, 64) + up(D * 64 * H, 64);
     /* two heads of 64 with gates, one key and value head, q and k norms */
-    size_t attention = up(256 * D * H, 64) + 2 * up(64 * D * H, 64) + up(D * 128 * H, 64) + 2 * up(64 * F, 64);
+    size_t attention =
+        up(256 * D * H, 64) + 2 * up(64 * D * H, 64) + up(D * 128 * H, 64) + 2 * up(64 * F, 64);
     size_t outside = 2 * up(V * D * H, 64) + up(D * F, 64);
     size_t experts = 2 * 3 * (3 * up(128 * D * H, 64));
     assert_int_equal(p->part[PLAN_ATTENTION].bytes[TIER_RAM], attention);
@@ -105,7 +109,11 @@ static void places_are_disjoint_and_aligned(void **state)
     (void)state;
     for (int style = 0; style < 3; style++) {
         char *folder;
-        struct model *m = open_tiny(tiny_moe_config, style == 0 ? TINY_PLAIN : style == 1 ? TINY_FP8 : TINY_NF4, &folder);
+        struct model *m = open_tiny(tiny_moe_config,
+                                    style == 0   ? TINY_PLAIN
+                                    : style == 1 ? TINY_FP8
+                                                 : TINY_NF4,
+                                    &folder);
         struct machine machine = { 0 };
         struct plan_options opt = { .mix = style == 0 ? MIX_NF4_DQ : MIX_NONE };
         struct plan *p = plan_for(m, &machine, &opt);
@@ -321,7 +329,8 @@ static void refusals_name_what_would_fit(void **state)
     opt.ram_budget = 40 * MIB;
     p = plan_for(m, &machine, &opt);
     assert_int_equal(plan_refuse(p, &e), ERR_NO_ROOM);
-    assert_string_equal(e.what, "the model needs 58.5 MiB of RAM with these settings; 40.0 MiB are allowed (--ram)");
+    assert_string_equal(e.what,
+                        "the model needs 58.5 MiB of RAM with these settings; 40.0 MiB are allowed (--ram)");
     assert_string_equal(e.hint, "--ram 59M, or --type q4_k_m, or a machine with 58.5 MiB of free RAM");
     plan_close(&p);
     opt.ram_budget = 0;
@@ -337,10 +346,12 @@ static void refusals_name_what_would_fit(void **state)
 static void hit_rates_follow_the_published_points(void **state)
 {
     (void)state;
-    static const double point[][2] = { { 0, 0 }, { 0.06, 0.59 }, { 0.12, 0.67 }, { 0.25, 0.80 }, { 0.5, 0.92 },
-                                       { 1, 1 }, { 0.03, 0.295 }, { 0.75, 0.96 }, { -1, 0 }, { 2, 1 } };
+    static const double point[][2] = { { 0, 0 },      { 0.06, 0.59 }, { 0.12, 0.67 },  { 0.25, 0.80 },
+                                       { 0.5, 0.92 }, { 1, 1 },       { 0.03, 0.295 }, { 0.75, 0.96 },
+                                       { -1, 0 },     { 2, 1 } };
     for (size_t i = 0; i < sizeof point / sizeof *point; i++)
-        assert_true(plan_hit_rate(point[i][0]) > point[i][1] - 1e-9 && plan_hit_rate(point[i][0]) < point[i][1] + 1e-9);
+        assert_true(plan_hit_rate(point[i][0]) > point[i][1] - 1e-9 &&
+                    plan_hit_rate(point[i][0]) < point[i][1] + 1e-9);
     for (int i = 0; i < 1000; i++)
         assert_true(plan_hit_rate(i / 1000.0) <= plan_hit_rate((i + 1) / 1000.0));
 }
@@ -442,7 +453,8 @@ static void the_397b_model_is_planned_at_once(void **state)
     assert_true(clock_seconds() - begin < 2);
     assert_int_equal(p->part[PLAN_EXPERTS].weights, 60ull * 512 * 3 * 4096 * 1024);
     assert_int_equal(p->part[PLAN_EMBED].weights, 248320ull * 4096);
-    /* 4-bit codes; a scale byte for every 64, and for every matrix 8 + 1024 + 4 bytes for each 256 of those */
+    /* 4-bit codes; a scale byte for every 64, and for every matrix 8 + 1024 + 4 bytes for each 256 of those
+     */
     size_t matrix = 4096 * 1024 / 2, plane = 8 + 1024 + 4 * (65536 / 256) + 65536;
     assert_int_equal(p->expert_bytes, up(3 * (matrix + up(plane, 64)), 4096));
     assert_true(p->fits && p->experts_on_disk && p->pack);

@@ -65,34 +65,16 @@ static void formats_have_the_published_sizes(void **state)
         enum qtype type;
         double bits;
     } want[] = {
-        {QTYPE_F32,      32    },
-        { QTYPE_BF16,    16    },
-        { QTYPE_Q4_0,    4.5   },
-        { QTYPE_Q4_1,    5     },
-        { QTYPE_Q5_0,    5.5   },
-        { QTYPE_Q5_1,    6     },
-        { QTYPE_Q8_0,    8.5   },
-        { QTYPE_Q2_K,    2.625 },
-        { QTYPE_Q3_K,    3.4375},
-        { QTYPE_Q4_K,    4.5   },
-        { QTYPE_Q5_K,    5.5   },
-        { QTYPE_Q6_K,    6.5625},
-        { QTYPE_Q8_K,    9.125 },
-        { QTYPE_IQ1_S,   1.5625},
-        { QTYPE_IQ1_M,   1.75  },
-        { QTYPE_IQ2_XXS, 2.0625},
-        { QTYPE_IQ2_XS,  2.3125},
-        { QTYPE_IQ2_S,   2.5625},
-        { QTYPE_IQ3_XXS, 3.0625},
-        { QTYPE_IQ3_S,   3.4375},
-        { QTYPE_IQ4_NL,  4.5   },
-        { QTYPE_IQ4_XS,  4.25  },
-        { QTYPE_MXFP4,   4.25  },
-        { QTYPE_NVFP4,   4.5   },
-        { QTYPE_TQ1_0,   1.6875},
-        { QTYPE_TQ2_0,   2.0625},
-        { QTYPE_NF4,     4.5   },
-        { QTYPE_FP4,     4.5   },
+        { QTYPE_F32, 32 },         { QTYPE_BF16, 16 },       { QTYPE_Q4_0, 4.5 },
+        { QTYPE_Q4_1, 5 },         { QTYPE_Q5_0, 5.5 },      { QTYPE_Q5_1, 6 },
+        { QTYPE_Q8_0, 8.5 },       { QTYPE_Q2_K, 2.625 },    { QTYPE_Q3_K, 3.4375 },
+        { QTYPE_Q4_K, 4.5 },       { QTYPE_Q5_K, 5.5 },      { QTYPE_Q6_K, 6.5625 },
+        { QTYPE_Q8_K, 9.125 },     { QTYPE_IQ1_S, 1.5625 },  { QTYPE_IQ1_M, 1.75 },
+        { QTYPE_IQ2_XXS, 2.0625 }, { QTYPE_IQ2_XS, 2.3125 }, { QTYPE_IQ2_S, 2.5625 },
+        { QTYPE_IQ3_XXS, 3.0625 }, { QTYPE_IQ3_S, 3.4375 },  { QTYPE_IQ4_NL, 4.5 },
+        { QTYPE_IQ4_XS, 4.25 },    { QTYPE_MXFP4, 4.25 },    { QTYPE_NVFP4, 4.5 },
+        { QTYPE_TQ1_0, 1.6875 },   { QTYPE_TQ2_0, 2.0625 },  { QTYPE_NF4, 4.5 },
+        { QTYPE_FP4, 4.5 },
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         if (qtype_bits(want[i].type) != want[i].bits)
@@ -153,29 +135,19 @@ static void only_double_quantized_formats_need_absmax(void **state)
 static void plain_encoders_round_to_nearest_even(void **state)
 {
     (void)state;
-    const float x[3][4] = {
-        {1,             -0.0f,            1 + 0x1p-9f, 1 + 3 * 0x1p-9f}, /* bf16 keeps 7 bits */
-        { 1 + 0x1p-8f,  1 + 3 * 0x1p-8f,  65519,       65520          }, /* ties; around f16's infinity */
-        { 1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-25f,    -3 * 0x1p-25f  }
-    }; /* f16's ties */
-    const float want_bf16[3][4] = {
-        {1,  -0.0f,       1,        1 + 0x1p-7f  },
-        { 1, 1 + 0x1p-6f, 65536,    65536        },
-        { 1, 1,           0x1p-25f, -3 * 0x1p-25f}
-    };
-    const float want_f16[3][4] = {
-        {1,            -0.0f,           1 + 0x1p-9f, 1 + 3 * 0x1p-9f},
-        { 1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 65504,       INFINITY       },
-        { 1,           1 + 0x1p-9f,     0,           -0x1p-23f      }
-    };
+    const float x[3][4] = { { 1, -0.0f, 1 + 0x1p-9f, 1 + 3 * 0x1p-9f },     /* bf16 keeps 7 bits */
+                            { 1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 65519, 65520 }, /* ties; around f16's infinity */
+                            { 1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 0x1p-25f, -3 * 0x1p-25f } }; /* f16's ties */
+    const float want_bf16[3][4] = { { 1, -0.0f, 1, 1 + 0x1p-7f },
+                                    { 1, 1 + 0x1p-6f, 65536, 65536 },
+                                    { 1, 1, 0x1p-25f, -3 * 0x1p-25f } };
+    const float want_f16[3][4] = { { 1, -0.0f, 1 + 0x1p-9f, 1 + 3 * 0x1p-9f },
+                                   { 1 + 0x1p-8f, 1 + 3 * 0x1p-8f, 65504, INFINITY },
+                                   { 1, 1 + 0x1p-9f, 0, -0x1p-23f } };
     const struct {
         enum qtype type;
         const void *want;
-    } cases[] = {
-        {QTYPE_F32,   x        },
-        { QTYPE_BF16, want_bf16},
-        { QTYPE_F16,  want_f16 }
-    };
+    } cases[] = { { QTYPE_F32, x }, { QTYPE_BF16, want_bf16 }, { QTYPE_F16, want_f16 } };
     for (int i = 0; i < 3; i++) {
         uint8_t data[3 * 4 * 4];
         float out[3][4];

@@ -16,10 +16,10 @@ enum { N = 100, VOCAB = 304 };
 
 struct rig {
     struct threads *threads;
-    struct device  *device;
+    struct device *device;
     struct weights *weights;
-    struct engine  *engine;
-    int32_t         ids[N];
+    struct engine *engine;
+    int32_t ids[N];
 };
 
 static int open_rig(void **state)
@@ -194,8 +194,8 @@ static void mtp_follows_its_pass(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sessions_share_a_pass),        cmocka_unit_test(snapshots_continue_the_timeline),
-        cmocka_unit_test(limits_are_errors),            cmocka_unit_test(a_long_prompt_can_be_stopped),
+        cmocka_unit_test(sessions_share_a_pass), cmocka_unit_test(snapshots_continue_the_timeline),
+        cmocka_unit_test(limits_are_errors),     cmocka_unit_test(a_long_prompt_can_be_stopped),
         cmocka_unit_test(mtp_follows_its_pass),
     };
     return cmocka_run_group_tests(tests, open_rig, close_rig);

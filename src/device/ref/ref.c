@@ -60,7 +60,8 @@ static void ref_carve(struct ref_device *r, struct arena *a)
     r->wide = arena_take(a, 2 * wide * sizeof *r->wide);
     r->narrow = arena_take(a, (size_t)l->d_model * sizeof *r->narrow);
     r->sum = arena_take(a, (size_t)l->max_rows * (size_t)l->d_model * sizeof *r->sum);
-    r->chosen = arena_take(a, (size_t)l->max_rows * (size_t)l->top_k * (size_t)l->d_expert * sizeof *r->chosen);
+    r->chosen =
+        arena_take(a, (size_t)l->max_rows * (size_t)l->top_k * (size_t)l->d_expert * sizeof *r->chosen);
     r->scores = arena_take(a, (size_t)l->max_ctx * sizeof *r->scores);
     r->heads = arena_take(a, 4 * head * sizeof *r->heads);
 }

@@ -25,7 +25,8 @@ static inline __m512i count_below(__m512 x, __m512 midpoint)
     return n;
 }
 
-void nf4_blocks_avx512(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src, const float midpoint[15])
+void nf4_blocks_avx512(uint8_t *codes, float *absmax, int64_t n_blocks, const float *src,
+                       const float midpoint[15])
 {
     const __m512 table = _mm512_maskz_loadu_ps(0x7fff, midpoint); /* the last is never looked at */
     const __m256i weights = _mm256_set1_epi16(0x0110);            /* first code times 16, second times 1 */
@@ -53,7 +54,8 @@ void nf4_blocks_avx512(uint8_t *codes, float *absmax, int64_t n_blocks, const fl
 /* Nearest integers, halves away from zero, clamped to +-127 as integers: NaN too gets 127. */
 static inline __m128i round_away(__m512 x)
 {
-    __m512 a = _mm512_castsi512_ps(_mm512_min_epi32(magnitude(x), _mm512_set1_epi32(0x42fe0000))); /* 127.0f */
+    __m512 a =
+        _mm512_castsi512_ps(_mm512_min_epi32(magnitude(x), _mm512_set1_epi32(0x42fe0000))); /* 127.0f */
     __m512i whole = _mm512_cvttps_epi32(a), sign = _mm512_srai_epi32(_mm512_castps_si512(x), 31);
     __m512 rest = _mm512_sub_ps(a, _mm512_cvtepi32_ps(whole));
     __m512i n = _mm512_add_epi32(whole, _mm512_cvttps_epi32(_mm512_add_ps(rest, rest)));
@@ -64,7 +66,8 @@ void q8_0_blocks_avx512(uint8_t *out, int64_t n_blocks, const float *src)
 {
     for (int64_t b = 0; b < n_blocks; b++, src += 32, out += 34) {
         __m512 x = _mm512_loadu_ps(src), y = _mm512_loadu_ps(src + 16);
-        float max = f32_from_bits((uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(magnitude(x), magnitude(y))));
+        float max =
+            f32_from_bits((uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(magnitude(x), magnitude(y))));
         float d = max / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
         uint16_t half = f32_to_f16(d);
         memcpy(out, &half, sizeof half);
