@@ -1,8 +1,8 @@
 /*
  * shape_config.c: config.json -> struct shape. Accepts the keys under text_config or at the top,
  * rope_parameters or the older rope_theta + rope_scaling, and the defaults of the reference implementation's
- * classes for keys that older files lack. Whatever would change the arithmetic and is not implemented is
- * refused, never ignored.
+ * classes for keys that older files lack. A key that would change the arithmetic in a way this program cannot
+ * compute is refused, never ignored.
  */
 #include <math.h>
 #include <string.h>
